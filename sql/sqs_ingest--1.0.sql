@@ -1,0 +1,221 @@
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION sqs_ingest" to load this file. \quit
+
+-- No rows here: they would break pg_restore. sqs_ingest_start() makes the built-in pipeline.
+
+------------------------------------------------------------------------------------------------------------------------
+-- tables
+
+CREATE TABLE @extschema@.sqs_ingest_pipeline (
+    name text PRIMARY KEY CHECK (pg_catalog.octet_length(name) BETWEEN 1 AND 63),
+    owner pg_catalog.regrole NOT NULL,
+    queue_url text,
+    target text NOT NULL,
+    columns jsonb NOT NULL,
+    mask_method text NOT NULL,
+    workers integer NOT NULL DEFAULT 1 CHECK (workers BETWEEN 1 AND 16),
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE @extschema@.sqs_ingest_pipeline IS
+    'the pipelines: which SQS queue goes into which table, and how; which of them are enabled is not kept here';
+COMMENT ON COLUMN @extschema@.sqs_ingest_pipeline.name IS 'name of the pipeline';
+COMMENT ON COLUMN @extschema@.sqs_ingest_pipeline.owner IS 'role that the workers run as, and that may start and stop it';
+COMMENT ON COLUMN @extschema@.sqs_ingest_pipeline.queue_url IS 'URL of the SQS queue; NULL means the setting sqs_ingest.queue_url';
+COMMENT ON COLUMN @extschema@.sqs_ingest_pipeline.target IS 'table that rows are inserted into, with its schema, quoted where needed';
+COMMENT ON COLUMN @extschema@.sqs_ingest_pipeline.columns IS 'the mapping: which column comes from which field of the message body, and what happens to the value';
+COMMENT ON COLUMN @extschema@.sqs_ingest_pipeline.mask_method IS 'masking method: hmac, sha256, sha256:N or md5';
+COMMENT ON COLUMN @extschema@.sqs_ingest_pipeline.workers IS 'background workers at once';
+COMMENT ON COLUMN @extschema@.sqs_ingest_pipeline.created_at IS 'when it was made';
+
+CREATE TABLE @extschema@.sqs_ingest_ledger (
+    pipeline text NOT NULL,
+    sent_at timestamptz NOT NULL,
+    message_id text COLLATE "C" NOT NULL,
+    PRIMARY KEY (pipeline, sent_at, message_id)
+);
+COMMENT ON TABLE @extschema@.sqs_ingest_ledger IS
+    'the messages already ingested, for as long as the queue could deliver them again';
+COMMENT ON COLUMN @extschema@.sqs_ingest_ledger.pipeline IS 'name of the pipeline';
+COMMENT ON COLUMN @extschema@.sqs_ingest_ledger.sent_at IS 'SentTimestamp of the message; infinity when the server gave none';
+COMMENT ON COLUMN @extschema@.sqs_ingest_ledger.message_id IS 'MessageId of the message';
+
+CREATE TABLE @extschema@.sqs_ingest_dead_letter (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    pipeline text NOT NULL,
+    message_id text COLLATE "C" NOT NULL,
+    sent_at timestamptz,
+    receive_count integer NOT NULL,
+    reason text NOT NULL,
+    field text,
+    sqlstate text,
+    constraint_name text,
+    redacted jsonb NOT NULL,
+    sealed bytea NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE @extschema@.sqs_ingest_dead_letter IS 'the messages that could not become rows';
+COMMENT ON COLUMN @extschema@.sqs_ingest_dead_letter.id IS 'number of the dead letter';
+COMMENT ON COLUMN @extschema@.sqs_ingest_dead_letter.pipeline IS 'name of the pipeline';
+COMMENT ON COLUMN @extschema@.sqs_ingest_dead_letter.message_id IS 'MessageId of the message';
+COMMENT ON COLUMN @extschema@.sqs_ingest_dead_letter.sent_at IS 'SentTimestamp of the message';
+COMMENT ON COLUMN @extschema@.sqs_ingest_dead_letter.receive_count IS 'ApproximateReceiveCount at the delivery that was rejected';
+COMMENT ON COLUMN @extschema@.sqs_ingest_dead_letter.reason IS 'why: not_json, missing_field, too_long, row_error and so on';
+COMMENT ON COLUMN @extschema@.sqs_ingest_dead_letter.field IS 'the field of the body, or the column, that was at fault';
+COMMENT ON COLUMN @extschema@.sqs_ingest_dead_letter.sqlstate IS 'of a row_error: the SQLSTATE that the target table raised';
+COMMENT ON COLUMN @extschema@.sqs_ingest_dead_letter.constraint_name IS 'of a row_error: the constraint that was violated';
+COMMENT ON COLUMN @extschema@.sqs_ingest_dead_letter.redacted IS 'the shape of the body: types, lengths and mask tokens, no plain values';
+COMMENT ON COLUMN @extschema@.sqs_ingest_dead_letter.sealed IS 'the original body, encrypted under the masking keyring';
+COMMENT ON COLUMN @extschema@.sqs_ingest_dead_letter.created_at IS 'when it was rejected';
+
+CREATE INDEX sqs_ingest_dead_letter_pipeline_idx
+    ON @extschema@.sqs_ingest_dead_letter (pipeline, created_at);
+
+-- What users of the extension made is theirs: dumped.
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.sqs_ingest_pipeline', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.sqs_ingest_ledger', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.sqs_ingest_dead_letter', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.sqs_ingest_dead_letter_id_seq', '');
+
+------------------------------------------------------------------------------------------------------------------------
+-- start and stop
+
+CREATE FUNCTION @extschema@.sqs_ingest_start(pipeline text DEFAULT 'user_logins') RETURNS boolean
+    AS 'MODULE_PATHNAME', 'sqs_ingest_start' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.sqs_ingest_start(text) IS
+    'enable a pipeline: its workers start when the transaction commits, and after every restart; false if it was enabled already';
+
+CREATE FUNCTION @extschema@.sqs_ingest_stop(pipeline text DEFAULT 'user_logins') RETURNS boolean
+    AS 'MODULE_PATHNAME', 'sqs_ingest_stop' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.sqs_ingest_stop(text) IS
+    'disable a pipeline and wait until its workers have finished; false if it was not enabled';
+
+CREATE FUNCTION @extschema@.sqs_ingest_pipeline_changed() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'sqs_ingest_pipeline_changed' LANGUAGE C;
+COMMENT ON FUNCTION @extschema@.sqs_ingest_pipeline_changed() IS
+    'trigger: makes the launcher look at the pipelines again when the transaction commits';
+
+CREATE TRIGGER sqs_ingest_pipeline_changed
+    AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.sqs_ingest_pipeline
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.sqs_ingest_pipeline_changed();
+
+------------------------------------------------------------------------------------------------------------------------
+-- status
+
+CREATE FUNCTION @extschema@.sqs_ingest_preloaded() RETURNS boolean
+    AS 'MODULE_PATHNAME', 'sqs_ingest_preloaded' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.sqs_ingest_preloaded() IS
+    'whether the library was loaded by shared_preload_libraries, without which no pipeline can run';
+
+CREATE FUNCTION @extschema@.sqs_ingest_stat(
+    OUT pipeline text,
+    OUT state text,
+    OUT why text,
+    OUT hint text,
+    OUT workers jsonb,
+    OUT queue_url text,
+    OUT received bigint,
+    OUT inserted bigint,
+    OUT duplicates bigint,
+    OUT dead_letters bigint,
+    OUT released bigint,
+    OUT deleted bigint,
+    OUT delete_failures bigint,
+    OUT bytes bigint,
+    OUT transactions bigint,
+    OUT receive_errors bigint,
+    OUT in_hand integer,
+    OUT last_error text,
+    OUT last_error_at timestamptz,
+    OUT last_poll_at timestamptz,
+    OUT lag_seconds double precision,
+    OUT messages_per_second double precision,
+    OUT durability text,
+    OUT stats_since timestamptz
+) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'sqs_ingest_stat' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.sqs_ingest_stat() IS
+    'what the pipelines of this database do, from shared memory; use the view pg_stat_sqs_ingest';
+
+CREATE VIEW @extschema@.pg_stat_sqs_ingest AS
+    SELECT COALESCE(p.name, s.pipeline) AS pipeline,
+           CASE WHEN NOT @extschema@.sqs_ingest_preloaded() THEN 'cannot_start'
+                ELSE COALESCE(s.state, 'stopped') END AS state,
+           CASE WHEN NOT @extschema@.sqs_ingest_preloaded() THEN 'sqs_ingest is not in shared_preload_libraries'
+                ELSE COALESCE(s.why, 'the pipeline is not enabled') END AS why,
+           CASE WHEN NOT @extschema@.sqs_ingest_preloaded()
+                THEN 'Add it to shared_preload_libraries in postgresql.conf and restart the server.'
+                WHEN s.pipeline IS NULL THEN 'Run sqs_ingest_start() to enable it.'
+                ELSE s.hint END AS hint,
+           COALESCE(s.workers, '[]') AS workers,
+           COALESCE(NULLIF(s.queue_url, ''), p.queue_url,
+                    NULLIF(pg_catalog.current_setting('sqs_ingest.queue_url', true), '')) AS queue_url,
+           p.target,
+           COALESCE(s.received, 0) AS received,
+           COALESCE(s.inserted, 0) AS inserted,
+           COALESCE(s.duplicates, 0) AS duplicates,
+           COALESCE(s.dead_letters, 0) AS dead_letters,
+           COALESCE(s.released, 0) AS released,
+           COALESCE(s.in_hand, 0) AS in_hand,
+           COALESCE(s.deleted, 0) AS deleted,
+           COALESCE(s.delete_failures, 0) AS delete_failures,
+           COALESCE(s.bytes, 0) AS bytes,
+           COALESCE(s.transactions, 0) AS transactions,
+           COALESCE(s.receive_errors, 0) AS receive_errors,
+           s.last_error,
+           s.last_error_at,
+           s.last_poll_at,
+           s.lag_seconds,
+           COALESCE(s.messages_per_second, 0) AS messages_per_second,
+           s.durability,
+           s.stats_since
+      FROM @extschema@.sqs_ingest_pipeline p
+           FULL JOIN @extschema@.sqs_ingest_stat() s ON s.pipeline OPERATOR(pg_catalog.=) p.name;
+COMMENT ON VIEW @extschema@.pg_stat_sqs_ingest IS 'one row per pipeline: its state, what to do about it, and its counters';
+
+CREATE FUNCTION @extschema@.sqs_ingest_status() RETURNS jsonb
+    LANGUAGE sql STABLE PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT COALESCE(jsonb_object_agg(s.pipeline, to_jsonb(s) - 'pipeline'), '{}')
+          FROM @extschema@.pg_stat_sqs_ingest s
+    $$;
+COMMENT ON FUNCTION @extschema@.sqs_ingest_status() IS 'the rows of pg_stat_sqs_ingest as one JSON object, by pipeline';
+
+------------------------------------------------------------------------------------------------------------------------
+-- masking
+
+CREATE FUNCTION @extschema@.mask(value text) RETURNS text
+    AS 'MODULE_PATHNAME', 'sqs_ingest_mask' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.mask(text) IS
+    'mask a value as the worker does, with the method of sqs_ingest.mask_method';
+
+CREATE FUNCTION @extschema@.mask(value text, method text) RETURNS text
+    AS 'MODULE_PATHNAME', 'sqs_ingest_mask_with_method' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.mask(text, text) IS 'mask a value with a method: hmac, sha256, sha256:N or md5';
+
+CREATE FUNCTION @extschema@.mask(address inet) RETURNS text
+    AS 'MODULE_PATHNAME', 'sqs_ingest_mask_inet' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.mask(inet) IS
+    'mask an IP address in the canonical form that the worker masks';
+
+CREATE FUNCTION @extschema@.sqs_ingest_create_keyring() RETURNS text
+    AS 'MODULE_PATHNAME', 'sqs_ingest_create_keyring' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.sqs_ingest_create_keyring() IS
+    'make the file of masking keys with one random key; returns its path';
+
+------------------------------------------------------------------------------------------------------------------------
+-- rights: whatever touches a key or a pipeline is granted on purpose
+
+REVOKE ALL ON FUNCTION @extschema@.sqs_ingest_start(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.sqs_ingest_stop(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.sqs_ingest_pipeline_changed() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.sqs_ingest_stat() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.sqs_ingest_status() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.mask(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.mask(text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.mask(inet) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.sqs_ingest_create_keyring() FROM PUBLIC;
+
+GRANT SELECT ON @extschema@.pg_stat_sqs_ingest TO pg_monitor;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_ingest_stat() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_ingest_status() TO pg_monitor;

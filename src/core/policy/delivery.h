@@ -1,0 +1,30 @@
+// Between receive and delete: a message's delivery with its time limits, and then only its receipt.
+#pragma once
+
+#include "core/sqs/message.h"
+#include "core/transform/rejection.h"
+#include "core/transform/transform.h"
+
+#include <chrono>
+#include <string>
+#include <variant>
+
+namespace sqs_ingest {
+
+using Instant = std::chrono::steady_clock::time_point;
+
+// A message in hand: ours until visible_until, when the queue may hand it to somebody else.
+struct Delivery {
+    Message message;
+    std::variant<Row, Rejection> content; // what it will be in the database
+    Instant visible_until;
+    bool extending = false; // a request to extend it is under way
+};
+
+// What is left of it once it is committed.
+struct Receipt {
+    std::string receipt_handle;
+    Instant visible_until;
+};
+
+} // namespace sqs_ingest

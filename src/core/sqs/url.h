@@ -1,0 +1,35 @@
+// Endpoint and queue URLs.
+#pragma once
+
+#include "core/result.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace sqs_ingest {
+
+struct Url {
+    std::string scheme;     // "http" or "https"
+    std::string host;       // lower-case; an IPv6 address keeps its brackets
+    std::uint16_t port = 0; // 0: the scheme's default
+    std::string path;       // starts with '/', or empty
+
+    // scheme://host[:port], without path: where requests go.
+    std::string origin() const;
+    // The Host header as an HTTP client sends it: the port only when it is not the scheme's default.
+    std::string host_header() const;
+};
+
+// http and https only; user info, query and fragment are refused (RFC 3986 grammar otherwise, without
+// percent-decoding). The error is a sentence fragment for people: "has no scheme (http or https)".
+Result<Url, std::string> parse_url(std::string_view text);
+
+// The region inside an AWS SQS host name: sqs.<region>.amazonaws.com[.cn], the legacy
+// <region>.queue.amazonaws.com[.cn], sqs-fips.<region>.amazonaws.com, sqs.<region>.api.aws, and VPC endpoints
+// vpce-….sqs.<region>.vpce.amazonaws.com; queue.amazonaws.com is us-east-1. Empty for any other host.
+// https://docs.aws.amazon.com/general/latest/gr/sqs-service.html
+std::optional<std::string> region_of_host(std::string_view host);
+
+} // namespace sqs_ingest

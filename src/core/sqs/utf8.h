@@ -1,0 +1,14 @@
+// Makes any bytes well-formed UTF-8: for texts from a network that are shown to people or parsed strictly.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace sqs_ingest {
+
+inline constexpr std::string_view kReplacementCharacter = "\xEF\xBF\xBD"; // U+FFFD
+
+// A copy of `text` in which each byte that is no part of a well-formed sequence (RFC 3629) became U+FFFD.
+std::string replace_ill_formed_utf8(std::string_view text);
+
+} // namespace sqs_ingest

@@ -1,0 +1,30 @@
+// A message body, parsed with suspicion.
+#pragma once
+
+#include "core/result.h"
+#include "core/transform/rejection.h"
+
+#include <nlohmann/json.hpp>
+
+#include <string_view>
+
+namespace sqs_ingest {
+
+inline constexpr int kMaxNesting = 64;
+
+// Parses strictly: UTF-8 only, no duplicate keys in any object, at most kMaxNesting levels, numbers that fit
+// a double or a 64-bit integer. The top must be an object. Never throws on data, never recurses with the
+// input's depth. Rejections: not_json, not_object, invalid_utf8, too_deep, duplicate_key (field: empty, since
+// a key can be personal data too), number_out_of_range.
+Result<nlohmann::json, Rejection> parse_body(std::string_view body);
+
+// The same for any JSON text: every rejection but not_object.
+Result<nlohmann::json, Rejection> parse_json(std::string_view text);
+
+// True when `text` is well-formed UTF-8 (RFC 3629: no overlong forms, no surrogates, at most U+10FFFF).
+bool is_valid_utf8(std::string_view text);
+
+// Code points in well-formed UTF-8.
+std::size_t utf8_length(std::string_view text);
+
+} // namespace sqs_ingest

@@ -1,0 +1,138 @@
+#include "core/transform/date.h"
+
+#include <chrono>
+#include <cstdio>
+
+namespace sqs_ingest {
+
+namespace {
+
+using namespace std::chrono;
+
+// Takes what it is asked for from the front of a text; a part that is not there leaves the text as it was.
+class Scanner {
+  public:
+    explicit Scanner(std::string_view text) : rest_(text) {}
+
+    bool done() const { return rest_.empty(); }
+
+    bool take_any_of(std::string_view characters) {
+        if (rest_.empty() || characters.find(rest_.front()) == std::string_view::npos)
+            return false;
+        rest_.remove_prefix(1);
+        return true;
+    }
+
+    // A number of exactly `digits` digits, not above `max`.
+    std::optional<int> take_number(std::size_t digits, int max) {
+        if (rest_.size() < digits)
+            return std::nullopt;
+        int number = 0;
+        for (const char c : rest_.substr(0, digits)) {
+            if (c < '0' || c > '9')
+                return std::nullopt;
+            number = number * 10 + (c - '0');
+        }
+        if (number > max)
+            return std::nullopt;
+        rest_.remove_prefix(digits);
+        return number;
+    }
+
+    bool take_digits() {
+        bool any = false;
+        while (take_any_of("0123456789"))
+            any = true;
+        return any;
+    }
+
+  private:
+    std::string_view rest_;
+};
+
+std::optional<sys_days> take_date(Scanner& text) {
+    const auto y = text.take_number(4, 9999);
+    if (!y || !text.take_any_of("-"))
+        return std::nullopt;
+    const auto m = text.take_number(2, 12);
+    if (!m || !text.take_any_of("-"))
+        return std::nullopt;
+    const auto d = text.take_number(2, 31);
+    if (!d)
+        return std::nullopt;
+    const year_month_day date{year{*y}, month(static_cast<unsigned>(*m)), day(static_cast<unsigned>(*d))};
+    if (!date.ok())
+        return std::nullopt;
+    return sys_days{date};
+}
+
+// HH:MM, HH:MM:SS or HH:MM:SS.fff, whole minutes since midnight: seconds never change the date, and left out
+// they need no rule for a leap second.
+std::optional<minutes> take_time(Scanner& text) {
+    const auto hour = text.take_number(2, 23);
+    if (!hour || !text.take_any_of(":"))
+        return std::nullopt;
+    const auto minute = text.take_number(2, 59);
+    if (!minute)
+        return std::nullopt;
+    const bool seconds = text.take_any_of(":");
+    if (seconds && !text.take_number(2, 60))
+        return std::nullopt;
+    if (seconds && text.take_any_of(".,") && !text.take_digits())
+        return std::nullopt;
+    return hours{*hour} + minutes{*minute};
+}
+
+// "", "Z", "+02:00", "+0200" or "+02": what local time is ahead of UTC.
+std::optional<minutes> take_offset(Scanner& text) {
+    if (text.done() || text.take_any_of("Zz"))
+        return minutes{0};
+    const bool west = text.take_any_of("-");
+    if (!west && !text.take_any_of("+"))
+        return std::nullopt;
+    const auto hour = text.take_number(2, 23);
+    if (!hour)
+        return std::nullopt;
+    const bool colon = text.take_any_of(":");
+    const auto minute = colon || !text.done() ? text.take_number(2, 59) : 0;
+    if (!minute)
+        return std::nullopt;
+    const minutes offset = hours{*hour} + minutes{*minute};
+    return west ? -offset : offset;
+}
+
+std::optional<std::string> write(sys_days date) {
+    if (date < sys_days{year{1} / January / 1} || date > sys_days{year{9999} / December / 31})
+        return std::nullopt;
+    const year_month_day ymd{date};
+    char text[16];
+    std::snprintf(text, sizeof text, "%04d-%02u-%02u", static_cast<int>(ymd.year()),
+                  static_cast<unsigned>(ymd.month()), static_cast<unsigned>(ymd.day()));
+    return text;
+}
+
+} // namespace
+
+std::optional<std::string> iso_date(std::string_view text) {
+    Scanner scanner(text);
+    const auto date = take_date(scanner);
+    if (!date)
+        return std::nullopt;
+    if (scanner.done())
+        return write(*date);
+    if (!scanner.take_any_of("Tt ")) // RFC 3339, section 5.6 allows all three
+        return std::nullopt;
+    const auto time = take_time(scanner);
+    if (!time)
+        return std::nullopt;
+    const auto offset = take_offset(scanner);
+    if (!offset || !scanner.done())
+        return std::nullopt;
+    return write(floor<days>(*date + *time - *offset));
+}
+
+std::optional<std::string> date_of_epoch_ms(std::int64_t epoch_ms) {
+    return write(floor<days>(sys_time<milliseconds>(milliseconds{epoch_ms})));
+}
+
+} // namespace sqs_ingest

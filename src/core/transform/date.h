@@ -1,0 +1,19 @@
+// Calendar dates without a clock and without a time zone data base.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace sqs_ingest {
+
+// YYYY-MM-DD of an ISO 8601 date ("2026-11-21") or date and time ("2026-11-21T10:00:00Z", "…+02:00",
+// fractions allowed): a date and time with an offset is converted to UTC first; without one it is taken as
+// UTC. Years 0001 to 9999, proleptic Gregorian. Empty for anything else.
+std::optional<std::string> iso_date(std::string_view text);
+
+// The UTC date of milliseconds since 1970, as YYYY-MM-DD; empty outside the years 0001 to 9999.
+std::optional<std::string> date_of_epoch_ms(std::int64_t epoch_ms);
+
+} // namespace sqs_ingest

@@ -1,0 +1,94 @@
+#include "net/watched_file.h"
+
+#include <cerrno>
+#include <fcntl.h>
+#include <system_error>
+#include <unistd.h>
+
+namespace sqs_ingest {
+namespace {
+
+constexpr off_t kMaxBytes = 1 << 20; // nobody's profiles are larger
+
+class Descriptor {
+  public:
+    explicit Descriptor(int fd) : fd_(fd) {}
+    ~Descriptor() {
+        if (fd_ >= 0)
+            close(fd_);
+    }
+    Descriptor(const Descriptor&) = delete;
+    Descriptor& operator=(const Descriptor&) = delete;
+    int get() const { return fd_; }
+
+  private:
+    int fd_;
+};
+
+std::string reason(int error) {
+    return std::generic_category().message(error);
+}
+
+// Returns 0 or errno. A file that shrinks meanwhile simply ends earlier.
+int read_whole(int fd, std::string& text) {
+    std::size_t done = 0;
+    while (done < text.size()) {
+        const ssize_t count = ::read(fd, text.data() + done, text.size() - done);
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count < 0)
+            return errno;
+        if (count == 0)
+            break;
+        done += static_cast<std::size_t>(count);
+    }
+    text.resize(done);
+    return 0;
+}
+
+} // namespace
+
+WatchedFile::Identity WatchedFile::identity(int result, const struct stat& status) {
+    if (result != 0)
+        return {.error = errno};
+    return {.device = status.st_dev,
+            .inode = status.st_ino,
+            .size = status.st_size,
+            .modified_ns = status.st_mtim.tv_sec * 1'000'000'000LL + status.st_mtim.tv_nsec};
+}
+
+bool WatchedFile::update() {
+    struct stat status {};
+    const Identity now = identity(stat(path_.c_str(), &status), status);
+    if (seen_ == now)
+        return false;
+    seen_ = now;
+    text_.clear();
+    error_ = now.error ? reason(now.error) : "";
+    if (!now.error)
+        read();
+    return true;
+}
+
+// The identity that counts is that of the file which was opened: it may not be the one that was looked at
+// before.
+void WatchedFile::read() {
+    const Descriptor file(open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)); // a FIFO must not block
+    if (file.get() < 0) {
+        error_ = reason(errno);
+        return;
+    }
+    struct stat status {};
+    seen_ = identity(fstat(file.get(), &status), status);
+    if (!S_ISREG(status.st_mode) || status.st_size > kMaxBytes) {
+        error_ = S_ISREG(status.st_mode) ? "is larger than 1 MiB" : "is not a regular file";
+        return;
+    }
+    text_.resize(static_cast<std::size_t>(status.st_size));
+    if (const int error = read_whole(file.get(), text_); error != 0) {
+        text_.clear();
+        error_ = reason(error);
+    }
+}
+
+} // namespace sqs_ingest

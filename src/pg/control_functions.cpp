@@ -1,0 +1,194 @@
+// sqs_ingest_start(), sqs_ingest_stop() and the trigger that notices changes of sqs_ingest_pipeline.
+#include "pg/commit_effects.h"
+#include "pg/enabled.h"
+#include "pg/keyring.h"
+#include "pg/pipeline.h"
+#include "pg/shared_state.h"
+#include "pg/spi.h"
+
+namespace sqs_ingest::pg {
+
+namespace {
+
+constexpr const char* kBuiltIn = "user_logins";
+// A worker's write and what it does after a stop, each bounded by ten seconds, and some air.
+constexpr int kStopWaitMs = 30 * 1000;
+
+void require_preload() {
+    if (shared_state())
+        return;
+    const char* others = GetConfigOption("shared_preload_libraries", true, false);
+    const std::string list = others && *others ? std::string(others) + ",sqs_ingest" : "sqs_ingest";
+    throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                     "sqs_ingest is not in shared_preload_libraries, so there is no background worker",
+                     "Add this line to postgresql.conf and restart the server: shared_preload_libraries = '" + list +
+                         "'");
+}
+
+void require_own_pipeline(const PipelineRow& row) {
+    if (!ask_pg([&] { return has_privs_of_role(GetUserId(), row.owner); }))
+        throw make_error(ERRCODE_INSUFFICIENT_PRIVILEGE, "must be owner of pipeline \"" + row.name + "\"",
+                         "Its owner is \"" + role_name(row.owner) + "\".");
+}
+
+void report_obstacle(const std::optional<Obstacle>& obstacle) {
+    if (obstacle)
+        throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, obstacle->message, obstacle->hint);
+}
+
+// The table user_logins where the caller's search_path finds or would create it: its qualified name.
+std::string find_or_create_user_logins() {
+    auto found = query("SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c"
+                       " JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace"
+                       " WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass('user_logins')::pg_catalog.oid");
+    if (found.empty()) {
+        query("CREATE TABLE user_logins (user_id varchar(128), device_type varchar(32), masked_ip varchar(256),"
+              " masked_device_id varchar(256), locale varchar(32), app_version integer, create_date date)");
+        call_pg([] { ereport(NOTICE, (errmsg("created the target table \"user_logins\""))); });
+        return find_or_create_user_logins();
+    }
+    return *found.front().front();
+}
+
+void create_built_in_pipeline(const Extension& extension) {
+    const std::string target = find_or_create_user_logins();
+    const std::string owner = std::to_string(GetUserId());
+    AsExtensionOwner as_owner(extension);
+    query("INSERT INTO " + extension.table("sqs_ingest_pipeline") +
+              " (name, owner, target, columns, mask_method) VALUES ($1, $2::pg_catalog.oid::pg_catalog.regrole, $3,"
+              " $4::pg_catalog.jsonb, $5)",
+          {kBuiltIn, owner, target, std::string(user_logins_mapping()), to_string(current_settings().mask_method)});
+}
+
+PipelineRow find_or_create_pipeline_row(const Extension& extension, const std::string& name) {
+    auto row = read_pipeline(extension, name);
+    if (row)
+        return *row;
+    if (name != kBuiltIn)
+        throw make_error(ERRCODE_UNDEFINED_OBJECT, "pipeline \"" + name + "\" does not exist",
+                         "The table sqs_ingest_pipeline lists the pipelines; sqs_ingest_start() without an argument "
+                         "makes \"user_logins\".");
+    // The first start makes what is missing. Later a lost keyring is an error: new keys would break duplicates.
+    if (keyring_is_missing() && superuser())
+        create_keyring();
+    create_built_in_pipeline(extension);
+    return *read_pipeline(extension, name);
+}
+
+void refuse_taken_queue(const Pipeline& pipeline) {
+    std::string other;
+    {
+        StateLock lock(LW_SHARED);
+        for (const auto& entry : shared_state()->pipelines)
+            if (entry.used && entry.enabled && strcmp(entry.queue_url, pipeline.queue_url.c_str()) == 0 &&
+                !(entry.database == MyDatabaseId && pipeline.row.name == NameStr(entry.name)))
+                other = NameStr(entry.name);
+    }
+    if (!other.empty())
+        throw make_error(ERRCODE_OBJECT_IN_USE,
+                         "queue \"" + pipeline.queue_url + "\" already feeds pipeline \"" + other +
+                             "\" in this cluster",
+                         "Stop that pipeline, or give this one another queue.");
+}
+
+bool start(const std::string& name) {
+    require_preload();
+    const auto extension = require_extension();
+    SpiConnection spi;
+    auto enabled = lock_enabled_pipelines();
+    const auto row = find_or_create_pipeline_row(extension, name);
+    require_own_pipeline(row);
+
+    auto pipeline = resolve(row, current_settings());
+    if (!pipeline.ok())
+        report_obstacle(pipeline.error());
+    report_obstacle(owner_obstacle(row.owner));
+    read_target(pipeline.value());
+    current_keyring();
+    refuse_taken_queue(pipeline.value());
+
+    lift_hold(name.c_str());
+    look_again_at_commit();
+    if (!enabled.insert(name).second)
+        return false;
+    set_enabled_pipelines(enabled);
+    return true;
+}
+
+bool workers_are_gone(const std::string& name) {
+    StateLock lock(LW_SHARED);
+    const auto* entry = find_pipeline(MyDatabaseId, name.c_str());
+    return !entry || live_workers(*entry) == 0;
+}
+
+void wait_for_workers(const std::string& name) {
+    const auto since = GetCurrentTimestamp();
+    call_pg([] { ConditionVariablePrepareToSleep(&shared_state()->slots_changed); });
+    bool gone;
+    while (!(gone = workers_are_gone(name)) &&
+           !TimestampDifferenceExceeds(since, GetCurrentTimestamp(), kStopWaitMs))
+        call_pg([] { ConditionVariableTimedSleep(&shared_state()->slots_changed, 1000, PG_WAIT_EXTENSION); });
+    ConditionVariableCancelSleep();
+    if (!gone)
+        call_pg([&] {
+            ereport(WARNING, (errmsg("the workers of pipeline \"%s\" are still finishing", name.c_str()),
+                              errhint("They may wait for a lock that this transaction holds, or for a standby. They "
+                                      "end when they can; sqs_ingest_status() shows it.")));
+        });
+}
+
+bool stop(const std::string& name) {
+    const auto extension = require_extension();
+    SpiConnection spi;
+    auto enabled = lock_enabled_pipelines();
+    const auto row = read_pipeline(extension, name);
+    if (!row && !enabled.count(name)) {
+        if (name != kBuiltIn)
+            throw make_error(ERRCODE_UNDEFINED_OBJECT, "pipeline \"" + name + "\" does not exist",
+                             "The table sqs_ingest_pipeline lists the pipelines.");
+        return false; // the built-in one was never started
+    }
+    if (row)
+        require_own_pipeline(*row);
+    const bool was_enabled = enabled.erase(name) > 0;
+    if (was_enabled)
+        set_enabled_pipelines(enabled);
+    look_again_at_commit();
+    if (shared_state()) {
+        hold_pipeline(name.c_str());
+        wait_for_workers(name);
+    }
+    return was_enabled;
+}
+
+} // namespace
+
+} // namespace sqs_ingest::pg
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(sqs_ingest_start);
+Datum sqs_ingest_start(PG_FUNCTION_ARGS) {
+    using namespace sqs_ingest::pg;
+    const char* name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    PG_RETURN_BOOL(pg_entry([&] { return start(name); }));
+}
+
+PG_FUNCTION_INFO_V1(sqs_ingest_stop);
+Datum sqs_ingest_stop(PG_FUNCTION_ARGS) {
+    using namespace sqs_ingest::pg;
+    const char* name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    PG_RETURN_BOOL(pg_entry([&] { return stop(name); }));
+}
+
+// AFTER … FOR EACH STATEMENT on sqs_ingest_pipeline: plain changes of the table count too.
+PG_FUNCTION_INFO_V1(sqs_ingest_pipeline_changed);
+Datum sqs_ingest_pipeline_changed(PG_FUNCTION_ARGS) {
+    if (!CALLED_AS_TRIGGER(fcinfo))
+        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+                        errmsg("sqs_ingest_pipeline_changed() can only be called as a trigger")));
+    if (sqs_ingest::pg::shared_state())
+        sqs_ingest::pg::look_again_at_commit();
+    return PointerGetDatum(nullptr);
+}
+}

@@ -1,0 +1,74 @@
+#include "pg/guard.h"
+
+namespace sqs_ingest::pg {
+
+namespace {
+
+template <std::size_t N>
+void copy_text(char (&to)[N], const char* from) {
+    if (from)
+        strlcpy(to, from, N);
+}
+
+void fill(ErrorReport& report, int sqlstate, const char* message) {
+    report.sqlstate = sqlstate;
+    copy_text(report.message, message);
+}
+
+} // namespace
+
+PgError make_error(int sqlstate, const std::string& message, const std::string& hint, const std::string& detail) {
+    ErrorReport report;
+    fill(report, sqlstate, message.c_str());
+    copy_text(report.hint, hint.c_str());
+    copy_text(report.detail, detail.c_str());
+    return PgError(report);
+}
+
+bool run_guarded(void (*call)(void*), void* argument, ErrorReport& report) noexcept {
+    MemoryContext context = CurrentMemoryContext;
+    volatile bool raised = false;
+
+    PG_TRY();
+    {
+        call(argument);
+    }
+    PG_CATCH();
+    {
+        MemoryContextSwitchTo(context);
+        ErrorData* error = CopyErrorData();
+        FlushErrorState();
+        fill(report, error->sqlerrcode, error->message);
+        copy_text(report.detail, error->detail);
+        copy_text(report.hint, error->hint);
+        copy_text(report.constraint, error->constraint_name);
+        copy_text(report.column, error->column_name);
+        FreeErrorData(error);
+        raised = true;
+    }
+    PG_END_TRY();
+    return !raised;
+}
+
+void describe_current_exception(ErrorReport& report) noexcept {
+    try {
+        throw;
+    } catch (const PgError& error) {
+        report = error.report();
+    } catch (const std::bad_alloc&) {
+        fill(report, ERRCODE_OUT_OF_MEMORY, "out of memory");
+    } catch (const std::exception& error) {
+        fill(report, ERRCODE_INTERNAL_ERROR, error.what());
+    } catch (...) {
+        fill(report, ERRCODE_INTERNAL_ERROR, "unknown C++ exception");
+    }
+}
+
+void raise(const ErrorReport& report) {
+    ereport(ERROR, (errcode(report.sqlstate), errmsg_internal("%s", report.message),
+                    report.detail[0] ? errdetail_internal("%s", report.detail) : 0,
+                    report.hint[0] ? errhint("%s", report.hint) : 0));
+    pg_unreachable();
+}
+
+} // namespace sqs_ingest::pg

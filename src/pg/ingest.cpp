@@ -1,0 +1,588 @@
+#include "pg/ingest.h"
+
+#include "core/sqs/advice.h"
+#include "pg/durability.h"
+#include "pg/keyring.h"
+
+extern "C" {
+#include "common/pg_prng.h"
+}
+
+namespace sqs_ingest::pg {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr int kMaxReceives = 8;            // at once
+constexpr std::size_t kMaxHeld = 2000;     // messages received and not deleted, far below SQS's 120,000 in flight
+constexpr std::size_t kMaxBatch = 500;     // messages a transaction
+constexpr std::size_t kMaxBatchBytes = 16u << 20;
+constexpr std::size_t kMaxDeletes = 8;     // delete requests at once
+constexpr auto kLinger = 10ms;             // under load a batch waits this long for more
+constexpr auto kStopTime = 10s;            // for what remains to be done after stop()
+constexpr auto kAttributesAge = 15min;     // the queue's attributes are read again
+constexpr auto kPruneEvery = 1min;
+constexpr auto kRetentionMargin = 24h;     // beyond the queue's retention before a ledger entry goes
+constexpr int kRoundsOfEveryRow = 8;       // before a batch whose every row fails is blamed on its rows ...
+constexpr int kRoundsOfOneRow = 3;         // ... and a batch of one
+constexpr BackoffRange kDatabaseBackoff{1s, 20s};
+
+double random_fraction() { return pg_prng_double(&pg_global_prng_state); }
+
+Trouble trouble_of(const ApiError& error, const Pipeline& pipeline) {
+    const std::string what = error.code == "QueueDoesNotExist"
+                                 ? "queue \"" + pipeline.queue_url + "\" does not exist"
+                                 : "queue \"" + pipeline.queue_url + "\": " +
+                                       (error.message.empty() ? error.code : error.message);
+    return make_trouble(error.code.c_str(), what, advice(error), GetCurrentTimestamp());
+}
+
+// A row's error names no value: only its class and the constraint. A pipeline's error names tables and rights.
+Trouble trouble_of(const WriteFault& fault, const Pipeline& pipeline) {
+    const auto& report = fault.report;
+    const std::string state = unpack_sql_state(report.sqlstate);
+    if (fault.every_row)
+        return make_trouble(state.c_str(),
+                            "every row of a batch is refused by table " + pipeline.row.target + " with SQLSTATE " +
+                                state + (report.constraint[0] ? std::string(", constraint ") + report.constraint : ""),
+                            "If the table is at fault (a sequence, a partition, a new column), mend it. Otherwise the "
+                            "messages become dead letters after some more tries.",
+                            GetCurrentTimestamp());
+    return make_trouble(state.c_str(), report.message,
+                        report.hint[0] ? report.hint
+                                       : "Nothing is lost: the messages are kept, and ingestion goes on by itself "
+                                         "when table " + pipeline.row.target + " can be written again.",
+                        GetCurrentTimestamp());
+}
+
+SqsClientOptions client_options(const Pipeline& pipeline) {
+    return {pipeline.queue_url, pipeline.endpoint, pipeline.region, pipeline.credentials, pipeline.http};
+}
+
+TimestampTz timestamp_of_ms(std::int64_t epoch_ms) {
+    return epoch_ms * 1000 - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+}
+
+std::int64_t now_ms() {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+        .count();
+}
+
+std::vector<std::string_view> views(const std::vector<std::string>& texts) { return {texts.begin(), texts.end()}; }
+
+} // namespace
+
+Ingest::Ingest(const Pipeline& pipeline, const Extension& extension, PipelineEntry& entry, WorkerSlot& slot)
+    : pipeline_(pipeline), entry_(entry), slot_(slot), sink_(pipeline, extension), client_(client_options(pipeline)),
+      gate_(kMaxReceives, kMaxHeld), batch_limit_(kMaxBatch) {
+    visibility_.write_time = kTransactionTimeout;
+}
+
+void Ingest::turn(Instant now) {
+    for (auto& event : client_.advance()) {
+        if (auto* received = std::get_if<ReceiveResult>(&event.result)) {
+            receives_.erase(event.id);
+            on_received(std::move(*received), now);
+        } else if (auto* attributes = std::get_if<AttributesResult>(&event.result)) {
+            attributes_request_.reset();
+            on_attributes(*attributes, now);
+        } else {
+            const auto& batch = std::get<BatchResult>(event.result);
+            if (deletes_under_way_.count(event.id))
+                on_deleted(event.id, batch, now);
+            else
+                on_visibility_changed(event.id, batch, now);
+        }
+    }
+    confirm_commits(now);
+    make_ready(now);
+    ask_for_attributes(now);
+    keep_visible(now);
+    write_when_due(now);
+    prune_ledger(now);
+    send_deletes(now);
+    start_receives(now);
+    report(now);
+}
+
+// --- obstructions ---------------------------------------------------------------------------------------------------
+
+void Ingest::obstruct(Obstruction& obstruction, Trouble trouble, BackoffRange range, Instant now) {
+    // A line when it begins and when it changes; the status shows the rest.
+    if (!obstruction.active || strcmp(obstruction.trouble.code, trouble.code) != 0)
+        call_pg([&] {
+            ereport(LOG, (errmsg("sqs_ingest pipeline \"%s\" backs off: %s", NameStr(entry_.name), trouble.message),
+                          trouble.hint[0] ? errhint("%s", trouble.hint) : 0));
+        });
+    obstruction.active = true;
+    obstruction.trouble = trouble;
+    obstruction.retry_at = now + obstruction.backoff.next(range.base, range.cap, random_fraction());
+    StateLock lock;
+    entry_.last_error = trouble;
+}
+
+void Ingest::clear(Obstruction& obstruction, const char* what) {
+    obstruction.backoff.reset();
+    if (!obstruction.active)
+        return;
+    obstruction.active = false;
+    call_pg([&] { ereport(LOG, (errmsg("sqs_ingest pipeline \"%s\" goes on: %s", NameStr(entry_.name), what))); });
+}
+
+// --- the queue's attributes -----------------------------------------------------------------------------------------
+
+void Ingest::ask_for_attributes(Instant now) {
+    const bool due = !attributes_read_ || now - *attributes_read_ > kAttributesAge;
+    if (due && !attributes_request_ && !stop_deadline_ && !waits(queue_, now))
+        attributes_request_ = client_.start_get_queue_attributes();
+}
+
+void Ingest::on_attributes(const AttributesResult& result, Instant now) {
+    if (!result.outcome.ok()) {
+        const auto& error = result.outcome.error();
+        // Known once, they are good enough until the queue answers again.
+        if (attributes_read_)
+            attributes_read_ = now;
+        else
+            obstruct(queue_, trouble_of(error, pipeline_), backoff_range(error.error_class), now);
+        return;
+    }
+    const auto& attributes = result.outcome.value();
+    if (attributes.visibility_timeout_seconds)
+        visibility_.queue_timeout = std::chrono::seconds(*attributes.visibility_timeout_seconds);
+    if (attributes.retention_seconds)
+        retention_ = std::chrono::seconds(*attributes.retention_seconds);
+    attributes_read_ = now;
+    clear(queue_, "the queue answers");
+}
+
+// --- receive --------------------------------------------------------------------------------------------------------
+
+void Ingest::start_receives(Instant now) {
+    // While something is wrong nothing more is received. One exception: a lone message that the table refuses gets
+    // company, which tells whether it is the message or the table.
+    const bool lone_suspect = rounds_of_every_row_ > 0 && in_hand_.size() < 2;
+    if (stop_deadline_ || !attributes_read_ || !sink_ready_ || waits(queue_, now) ||
+        (database_.active && !lone_suspect) || !unconfirmed_.receipts.empty())
+        return;
+    while (gate_.may_start(static_cast<int>(receives_.size()), held())) {
+        // One long poll; the first receive after an error is short too, to see soon that it is over.
+        const bool long_poll = receives_.empty() && !queue_.active;
+        receives_.insert(client_.start_receive(ReceiveGate::kMaxMessages, long_poll ? ReceiveGate::kLongPollSeconds
+                                                                                    : ReceiveGate::kShortPollSeconds));
+    }
+}
+
+void Ingest::on_received(ReceiveResult result, Instant now) {
+    count(Counter::bytes, static_cast<std::int64_t>(result.answer_bytes));
+    if (!result.outcome.ok()) {
+        count(Counter::receive_errors);
+        gate_.failed();
+        const auto& error = result.outcome.error();
+        obstruct(queue_, trouble_of(error, pipeline_), backoff_range(error.error_class), now);
+        return;
+    }
+    clear(queue_, "the queue answers");
+    auto& received = result.outcome.value();
+    const int n = static_cast<int>(received.messages.size());
+    gate_.answered(n);
+    last_receive_was_empty_ = n == 0;
+    {
+        StateLock lock;
+        entry_.last_poll = GetCurrentTimestamp();
+        if (n == 0)
+            entry_.lag_ms = 0;
+        if (!received.damaged.empty())
+            entry_.last_error = make_trouble("DamagedMessage", received.damaged.front(),
+                                             "The message was not taken; it returns to the queue by itself.",
+                                             GetCurrentTimestamp());
+    }
+    count(Counter::received, n);
+    for (auto& message : received.messages)
+        take(std::move(message), now);
+    count_in_hand();
+    if (stop_deadline_)
+        release(std::exchange(in_hand_, {}));
+}
+
+void Ingest::take(Message message, Instant now) {
+    latest_sent_ms_ = std::max(latest_sent_ms_, message.sent_at_ms.value_or(0));
+    auto outcome = transform(sink_.transform(), &current_keyring(), message);
+    Delivery delivery{std::move(message), Row{}, now + visibility_.queue_timeout};
+    if (outcome.ok())
+        delivery.content = std::move(outcome).value();
+    else
+        delivery.content = std::move(outcome).error();
+    if (in_hand_.empty())
+        oldest_in_hand_ = now;
+    in_hand_.push_back(std::move(delivery));
+}
+
+// --- visibility -----------------------------------------------------------------------------------------------------
+
+void Ingest::keep_visible(Instant now) {
+    // What expired belongs to the queue again: it comes back.
+    const auto expired = std::stable_partition(in_hand_.begin(), in_hand_.end(), [&](const Delivery& delivery) {
+        return delivery.visible_until > now;
+    });
+    if (expired != in_hand_.end()) {
+        count(Counter::released, in_hand_.end() - expired);
+        in_hand_.erase(expired, in_hand_.end());
+        count_in_hand();
+    }
+    if (now < next_visibility_change_)
+        return;
+
+    const bool will_write = !waits(database_, now);
+    std::vector<Delivery*> to_extend;
+    for (auto& delivery : in_hand_)
+        if (!delivery.extending &&
+            (visibility_.due(delivery, now) || (will_write && !visibility_.outlasts_write(delivery, now))))
+            to_extend.push_back(&delivery);
+    for (std::size_t i = 0; i < to_extend.size(); i += DeleteQueue::kBatch) {
+        VisibilityChange change;
+        for (std::size_t k = i; k < std::min(to_extend.size(), i + DeleteQueue::kBatch); ++k) {
+            to_extend[k]->extending = true;
+            change.receipt_handles.push_back(to_extend[k]->message.receipt_handle);
+        }
+        change.visible_until = now + visibility_.extension();
+        const auto id = client_.start_change_visibility(views(change.receipt_handles),
+                                                        static_cast<int>(visibility_.extension().count()));
+        visibility_changes_.emplace(id, std::move(change));
+    }
+}
+
+void Ingest::on_visibility_changed(TransferId id, const BatchResult& result, Instant now) {
+    const auto found = visibility_changes_.find(id);
+    if (found == visibility_changes_.end())
+        return;
+    const auto change = std::move(found->second);
+    visibility_changes_.erase(found);
+    if (change.release)
+        return; // what was not released returns when its window is over
+
+    enum class End { extended, lost, again };
+    std::map<std::string_view, End> ends;
+    for (const auto& handle : change.receipt_handles)
+        ends[handle] = result.outcome.ok() ? End::extended : End::again;
+    if (result.outcome.ok())
+        for (const auto& failed : result.outcome.value()) {
+            const auto what = failed.error.error_class;
+            ends[change.receipt_handles[failed.position]] =
+                what == ErrorClass::receipt || what == ErrorClass::configuration ? End::lost : End::again;
+        }
+
+    bool again = false;
+    const auto kept = std::stable_partition(in_hand_.begin(), in_hand_.end(), [&](Delivery& delivery) {
+        const auto end = ends.find(delivery.message.receipt_handle);
+        if (end == ends.end())
+            return true;
+        delivery.extending = false;
+        if (end->second == End::extended)
+            delivery.visible_until = change.visible_until;
+        again |= end->second == End::again;
+        return end->second != End::lost;
+    });
+    if (kept != in_hand_.end()) {
+        count(Counter::released, in_hand_.end() - kept);
+        in_hand_.erase(kept, in_hand_.end());
+        count_in_hand();
+    }
+    if (again) {
+        const auto range = backoff_range(ErrorClass::transient);
+        next_visibility_change_ = now + visibility_backoff_.next(range.base, 1s, random_fraction());
+    } else {
+        visibility_backoff_.reset();
+    }
+}
+
+void Ingest::release(std::vector<Delivery> deliveries) {
+    count(Counter::released, static_cast<std::int64_t>(deliveries.size()));
+    for (std::size_t i = 0; i < deliveries.size(); i += DeleteQueue::kBatch) {
+        VisibilityChange change;
+        change.release = true;
+        for (std::size_t k = i; k < std::min(deliveries.size(), i + DeleteQueue::kBatch); ++k)
+            change.receipt_handles.push_back(std::move(deliveries[k].message.receipt_handle));
+        const auto id = client_.start_change_visibility(views(change.receipt_handles), 0);
+        visibility_changes_.emplace(id, std::move(change));
+    }
+    count_in_hand();
+}
+
+// --- write ----------------------------------------------------------------------------------------------------------
+
+// Finds out whether there is a keyring and a table to write to: before the first receive, and after a fault.
+void Ingest::make_ready(Instant now) {
+    if (sink_ready_ || stop_deadline_ || waits(database_, now))
+        return;
+    const Keyring* keyring = nullptr;
+    try {
+        keyring = &current_keyring();
+    } catch (const PgError& error) {
+        obstruct(database_, trouble_of(WriteFault{error.report()}, pipeline_), kDatabaseBackoff, now);
+        return;
+    }
+    if (const auto fault = sink_.probe()) {
+        obstruct(database_, trouble_of(*fault, pipeline_), kDatabaseBackoff, now);
+        return;
+    }
+    sink_ready_ = true;
+    if (rounds_of_every_row_ == 0)
+        clear(database_, "the target table can be written");
+    // The table may have changed, and with it what is a valid row.
+    for (auto& delivery : in_hand_) {
+        auto outcome = transform(sink_.transform(), keyring, delivery.message);
+        if (outcome.ok())
+            delivery.content = std::move(outcome).value();
+        else
+            delivery.content = std::move(outcome).error();
+    }
+}
+
+bool Ingest::batch_is_due(Instant now) const {
+    if (in_hand_.empty() || !sink_ready_ || !unconfirmed_.receipts.empty() || waits(database_, now))
+        return false;
+    const bool more_is_coming = gate_.target() > 1 && !receives_.empty() && !stop_deadline_;
+    return !more_is_coming || in_hand_.size() >= batch_limit_ || now - oldest_in_hand_ >= kLinger;
+}
+
+void Ingest::write_when_due(Instant now) {
+    if (!batch_is_due(now))
+        return;
+    const bool ready = std::all_of(in_hand_.begin(), in_hand_.end(), [&](const Delivery& delivery) {
+        return !delivery.extending && visibility_.outlasts_write(delivery, now);
+    });
+    if (ready)
+        write(now);
+}
+
+void Ingest::write(Instant now) {
+    std::size_t n = 0, bytes = 0;
+    while (n < in_hand_.size() && n < batch_limit_ && (n == 0 || bytes < kMaxBatchBytes))
+        bytes += in_hand_[n++].message.body.size();
+    std::vector<Delivery> batch(std::make_move_iterator(in_hand_.begin()),
+                                std::make_move_iterator(in_hand_.begin() + static_cast<std::ptrdiff_t>(n)));
+    in_hand_.erase(in_hand_.begin(), in_hand_.begin() + static_cast<std::ptrdiff_t>(n));
+
+    const int rounds = n == 1 ? kRoundsOfOneRow : kRoundsOfEveryRow;
+    auto result = sink_.write(batch, current_keyring(), rounds_of_every_row_ >= rounds);
+    if (result.ok()) {
+        on_written(std::move(batch), result.value(), now);
+    } else {
+        in_hand_.insert(in_hand_.begin(), std::make_move_iterator(batch.begin()), std::make_move_iterator(batch.end()));
+        on_write_fault(result.error(), now);
+    }
+    count_in_hand();
+}
+
+void Ingest::on_written(std::vector<Delivery> batch, const Written& written, Instant now) {
+    std::int64_t fates[3] = {};
+    for (const auto fate : written.fates)
+        ++fates[static_cast<int>(fate)];
+    count(Counter::inserted, fates[static_cast<int>(Fate::inserted)]);
+    count(Counter::duplicates, fates[static_cast<int>(Fate::duplicate)]);
+    count(Counter::dead_letters, fates[static_cast<int>(Fate::dead_letter)]);
+    count(Counter::transactions);
+
+    std::int64_t oldest_ms = 0;
+    for (const auto& delivery : batch)
+        if (delivery.message.sent_at_ms && (oldest_ms == 0 || *delivery.message.sent_at_ms < oldest_ms))
+            oldest_ms = *delivery.message.sent_at_ms;
+    {
+        StateLock lock;
+        entry_.rate.add(GetCurrentTimestamp(), static_cast<int64>(batch.size()));
+        if (oldest_ms > 0)
+            entry_.lag_ms = std::max<std::int64_t>(0, now_ms() + client_.clock_skew_ms() - oldest_ms);
+    }
+
+    rounds_of_every_row_ = 0;
+    batch_limit_ = std::min(batch_limit_ * 2, kMaxBatch);
+    oldest_in_hand_ = now;
+    clear(database_, "the target table can be written");
+
+    unconfirmed_.end = written.commit_end;
+    for (auto& delivery : batch)
+        unconfirmed_.receipts.push_back({std::move(delivery.message.receipt_handle), delivery.visible_until});
+    confirm_commits(now);
+}
+
+void Ingest::on_write_fault(const WriteFault& fault, Instant now) {
+    // A batch that takes too long is written in smaller pieces.
+    if (fault.report.sqlstate == ERRCODE_QUERY_CANCELED)
+        batch_limit_ = std::max<std::size_t>(1, batch_limit_ / 2);
+    rounds_of_every_row_ = fault.every_row ? rounds_of_every_row_ + 1 : 0;
+    sink_ready_ = fault.every_row; // else probed before the next try
+    obstruct(database_, trouble_of(fault, pipeline_), kDatabaseBackoff, now);
+    if (stop_deadline_)
+        release(std::exchange(in_hand_, {}));
+}
+
+// --- commit to delete -----------------------------------------------------------------------------------------------
+
+void Ingest::confirm_commits(Instant now) {
+    if (unconfirmed_.receipts.empty() || waits(database_, now))
+        return;
+    bool durable = false;
+    try {
+        durable = durable_barrier(unconfirmed_.end);
+    } catch (const PgError& error) {
+        obstruct(database_, trouble_of(WriteFault{error.report()}, pipeline_), kDatabaseBackoff, now);
+        return;
+    }
+    if (!durable) {
+        obstruct(database_,
+                 make_trouble("NotConfirmed", "the synchronous standbys have not confirmed the last commit",
+                              "The messages are deleted when they have. Check the standbys and "
+                              "synchronous_standby_names.",
+                              GetCurrentTimestamp()),
+                 kDatabaseBackoff, now);
+        return;
+    }
+    if (strcmp(database_.trouble.code, "NotConfirmed") == 0)
+        clear(database_, "the synchronous standbys have confirmed");
+    for (auto& receipt : unconfirmed_.receipts)
+        deletes_.add(std::move(receipt), now);
+    unconfirmed_ = {};
+}
+
+void Ingest::send_deletes(Instant now) {
+    const bool flush = stop_deadline_ || receives_.empty() || gate_.target() == 1;
+    while (deletes_under_way_.size() < kMaxDeletes) {
+        auto batch = deletes_.take(now, flush);
+        if (batch.empty())
+            return;
+        std::vector<std::string_view> handles;
+        for (const auto& entry : batch)
+            handles.push_back(entry.receipt.receipt_handle);
+        const auto id = client_.start_delete(handles);
+        deletes_under_way_.emplace(id, std::move(batch));
+    }
+}
+
+void Ingest::on_deleted(TransferId id, const BatchResult& result, Instant now) {
+    auto entries = std::move(deletes_under_way_[id]);
+    deletes_under_way_.erase(id);
+
+    std::vector<const ApiError*> errors(entries.size(), nullptr);
+    if (result.outcome.ok()) {
+        for (const auto& failed : result.outcome.value())
+            errors[failed.position] = &failed.error;
+    } else {
+        std::fill(errors.begin(), errors.end(), &result.outcome.error());
+    }
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+        if (!errors[i]) {
+            count(Counter::deleted);
+            continue;
+        }
+        count(Counter::delete_failures);
+        StateLock lock;
+        entry_.last_error = trouble_of(*errors[i], pipeline_);
+        // A stale handle stays stale: the message comes back with a new one.
+        if (errors[i]->error_class != ErrorClass::receipt)
+            deletes_.retry(std::move(entries[i]), now, random_fraction());
+    }
+}
+
+// Ledger entries of messages that the queue cannot deliver any more, by the queue's clock, in small steps and only
+// when something was written: an idle pipeline runs no SQL.
+void Ingest::prune_ledger(Instant now) {
+    if (!retention_ || latest_sent_ms_ == 0 || now < next_prune_ || !sink_ready_ || database_.active ||
+        unconfirmed_.end != 0 || stop_deadline_)
+        return;
+    next_prune_ = now + kPruneEvery;
+    const auto age = std::chrono::milliseconds(*retention_) + std::chrono::milliseconds(kRetentionMargin);
+    try {
+        const auto removed = sink_.prune_ledger(timestamp_of_ms(latest_sent_ms_ - age.count()));
+        if (removed == Sink::kPruneStep)
+            next_prune_ = now + 1s;
+        else
+            latest_sent_ms_ = 0; // nothing to do before the next message
+    } catch (const PgError& error) {
+        obstruct(database_, trouble_of(WriteFault{error.report()}, pipeline_), kDatabaseBackoff, now);
+        sink_ready_ = false;
+    }
+}
+
+// --- stop, wait, report ---------------------------------------------------------------------------------------------
+
+void Ingest::stop(Instant now) {
+    if (stop_deadline_)
+        return;
+    stop_deadline_ = now + kStopTime;
+    for (const auto id : receives_)
+        client_.cancel(id);
+    receives_.clear();
+    if (attributes_request_)
+        client_.cancel(*attributes_request_);
+    attributes_request_.reset();
+    if (database_.active || !sink_ready_)
+        release(std::exchange(in_hand_, {}));
+}
+
+bool Ingest::stopped() const {
+    if (!stop_deadline_)
+        return false;
+    const bool done = in_hand_.empty() && unconfirmed_.receipts.empty() && deletes_.empty() &&
+                      deletes_under_way_.empty() && visibility_changes_.empty();
+    return done || std::chrono::steady_clock::now() >= *stop_deadline_;
+}
+
+std::size_t Ingest::held() const {
+    return in_hand_.size() + unconfirmed_.receipts.size() + deletes_.size() +
+           deletes_under_way_.size() * DeleteQueue::kBatch;
+}
+
+std::optional<std::chrono::milliseconds> Ingest::timeout(Instant now) const {
+    std::optional<Instant> next;
+    const auto at = [&](Instant when) { next = std::min(next.value_or(when), when); };
+    if (const auto network = client_.timeout())
+        at(now + *network);
+    if (queue_.active && receives_.empty() && !attributes_request_)
+        at(queue_.retry_at);
+    if (database_.active)
+        at(database_.retry_at);
+    if (!in_hand_.empty()) {
+        if (batch_is_due(now)) // waits for an extension
+            at(std::max(now + kLinger, next_visibility_change_));
+        else if (!database_.active)
+            at(oldest_in_hand_ + kLinger);
+        for (const auto& delivery : in_hand_)
+            at(delivery.extending ? delivery.visible_until
+                                  : std::max(next_visibility_change_, visibility_.due_at(delivery)));
+    }
+    if (deletes_under_way_.size() < kMaxDeletes)
+        if (const auto due = deletes_.next_due())
+            at(*due);
+    if (stop_deadline_)
+        at(*stop_deadline_);
+    if (!next)
+        return std::nullopt;
+    return std::max(0ms, std::chrono::ceil<std::chrono::milliseconds>(*next - now));
+}
+
+void Ingest::count_in_hand() {
+    StateLock lock;
+    slot_.in_hand = static_cast<int32>(in_hand_.size());
+}
+
+void Ingest::report(Instant now) {
+    (void)now;
+    const Obstruction* obstruction = queue_.active ? &queue_ : database_.active ? &database_ : nullptr;
+    PipelineState state = PipelineState::running;
+    if (stop_deadline_)
+        state = PipelineState::stopping;
+    else if (obstruction)
+        state = PipelineState::backing_off;
+    else if (!attributes_read_ || !sink_ready_)
+        state = PipelineState::starting;
+    else if (last_receive_was_empty_ && in_hand_.empty())
+        state = PipelineState::idle;
+
+    StateLock lock;
+    slot_.state = state;
+    slot_.trouble = obstruction ? obstruction->trouble : Trouble{};
+}
+
+} // namespace sqs_ingest::pg

@@ -1,0 +1,115 @@
+// One pipeline's ingestion: receive, transform, write, delete. The state machine is drawn in docs/architecture.md.
+//
+// Driven by turn(), which never waits for the network; the owner waits between turns until descriptor() is readable,
+// or timeout() is over. Only a write (and its commit) takes time.
+#pragma once
+
+#include "core/policy/backoff.h"
+#include "core/policy/delete_queue.h"
+#include "core/policy/receive_gate.h"
+#include "core/policy/visibility.h"
+#include "net/sqs_client.h"
+#include "pg/shared_state.h"
+#include "pg/sink.h"
+
+namespace sqs_ingest::pg {
+
+class Ingest {
+  public:
+    // Counts into `entry`, reports its state in `slot`; both in shared memory.
+    Ingest(const Pipeline& pipeline, const Extension& extension, PipelineEntry& entry, WorkerSlot& slot);
+
+    void turn(Instant now);
+
+    // Receives nothing more; writes what is in hand if that can be done, deletes what was written, releases the rest.
+    void stop(Instant now);
+    bool stopped() const; // after stop(): nothing is left to do, or the time for it is over
+
+    int descriptor() const { return client_.descriptor(); }
+    std::optional<std::chrono::milliseconds> timeout(Instant now) const;
+
+  private:
+    // Something that keeps the pipeline from going on, tried again at retry_at.
+    struct Obstruction {
+        Trouble trouble;
+        Instant retry_at;
+        Backoff backoff;
+        bool active = false;
+    };
+
+    void on_received(ReceiveResult result, Instant now);
+    void on_attributes(const AttributesResult& result, Instant now);
+    void on_deleted(TransferId id, const BatchResult& result, Instant now);
+    void on_visibility_changed(TransferId id, const BatchResult& result, Instant now);
+    void take(Message message, Instant now);
+
+    void make_ready(Instant now);
+    void ask_for_attributes(Instant now);
+    void keep_visible(Instant now);
+    void write_when_due(Instant now);
+    void write(Instant now);
+    void on_written(std::vector<Delivery> batch, const Written& written, Instant now);
+    void on_write_fault(const WriteFault& fault, Instant now);
+    void confirm_commits(Instant now);
+    void prune_ledger(Instant now);
+    void send_deletes(Instant now);
+    void start_receives(Instant now);
+    void release(std::vector<Delivery> deliveries);
+    void report(Instant now);
+
+    void obstruct(Obstruction& obstruction, Trouble trouble, BackoffRange range, Instant now);
+    void clear(Obstruction& obstruction, const char* what);
+    void count(Counter counter, std::int64_t n = 1) { pg::count(entry_, counter, n); }
+    void count_in_hand();
+    std::size_t held() const;
+    bool batch_is_due(Instant now) const;
+    bool waits(const Obstruction& obstruction, Instant now) const {
+        return obstruction.active && obstruction.retry_at > now;
+    }
+
+    const Pipeline& pipeline_;
+    PipelineEntry& entry_;
+    WorkerSlot& slot_;
+    Sink sink_;
+    SqsClient client_;
+
+    // What keeps it from: reading the queue, and writing to the database.
+    Obstruction queue_;
+    Obstruction database_;
+    bool sink_ready_ = false;
+    int rounds_of_every_row_ = 0; // in a row, of one batch
+
+    ReceiveGate gate_;
+    VisibilityPolicy visibility_;
+    std::optional<std::chrono::seconds> retention_;
+    std::optional<Instant> attributes_read_; // when; empty: not yet
+    std::optional<TransferId> attributes_request_;
+    Instant next_prune_;
+    std::int64_t latest_sent_ms_ = 0; // the queue's clock, as its newest message shows it
+
+    std::set<TransferId> receives_;
+    std::map<TransferId, std::vector<DeleteQueue::Entry>> deletes_under_way_;
+    struct VisibilityChange {
+        std::vector<std::string> receipt_handles;
+        Instant visible_until; // if it succeeds
+        bool release = false;
+    };
+    std::map<TransferId, VisibilityChange> visibility_changes_;
+    Backoff visibility_backoff_;
+    Instant next_visibility_change_;
+
+    std::vector<Delivery> in_hand_;
+    Instant oldest_in_hand_;
+    std::size_t batch_limit_;
+    struct Commit {
+        XLogRecPtr end = 0;
+        std::vector<Receipt> receipts;
+    };
+    Commit unconfirmed_; // committed, and not known to be durable
+    DeleteQueue deletes_;
+
+    bool last_receive_was_empty_ = false;
+    std::optional<Instant> stop_deadline_;
+};
+
+} // namespace sqs_ingest::pg

@@ -1,0 +1,79 @@
+// The write stage: a batch of deliveries becomes ledger entries, rows and dead letters in one transaction.
+//
+// First everything is tried at once. If that fails, the batch is written again with care: a statement with no rows
+// tells whether the pipeline or a row is at fault, and bisecting in subtransactions finds the bad rows, which become
+// dead letters while the others are inserted.
+#pragma once
+
+#include "core/policy/delivery.h"
+#include "core/transform/keyring.h"
+#include "pg/pipeline.h"
+#include "pg/transaction.h"
+
+namespace sqs_ingest::pg {
+
+enum class Fate { inserted, duplicate, dead_letter };
+
+struct Written {
+    std::vector<Fate> fates; // one per delivery
+    XLogRecPtr commit_end;
+};
+
+// Why a batch was not written. Nothing was stored.
+struct WriteFault {
+    ErrorReport report;
+    // Every row failed, with this one SQLSTATE, though a statement without rows does not: perhaps the table's fault.
+    bool every_row = false;
+};
+
+class Sink {
+  public:
+    Sink(const Pipeline& pipeline, const Extension& extension);
+    ~Sink();
+    Sink(const Sink&) = delete;
+    Sink& operator=(const Sink&) = delete;
+
+    // Reads the target's columns and inserts no rows into it. Empty: the pipeline can write.
+    std::optional<WriteFault> probe();
+
+    // How bodies become rows of this target. Valid after a probe() that succeeded.
+    const Transform& transform() const { return transform_; }
+
+    // Writes the batch. `blame_rows`: if every row fails, they become dead letters all the same. After a success the
+    // commit is not yet known to be durable.
+    Result<Written, WriteFault> write(const std::vector<Delivery>& batch, const Keyring& keyring, bool blame_rows);
+
+    // Removes at most kPruneStep ledger entries of messages sent before `sent_before`; returns how many.
+    static constexpr int kPruneStep = 5000;
+    std::int64_t prune_ledger(TimestampTz sent_before);
+
+  private:
+    // A message's place in the batch, and why the table refused it.
+    struct Refused {
+        std::size_t position;
+        ErrorReport report;
+    };
+    using Positions = std::vector<std::size_t>;
+
+    Written write_at_once(const std::vector<Delivery>& batch, const Keyring& keyring);
+    Result<Written, WriteFault> write_with_care(const std::vector<Delivery>& batch, const Keyring& keyring,
+                                                bool blame_rows);
+
+    Positions enter_into_ledger(const std::vector<Delivery>& batch, std::vector<Fate>& fates);
+    void insert_rows(const std::vector<Delivery>& batch, const std::size_t* positions, std::size_t n);
+    void insert_bisecting(const std::vector<Delivery>& batch, const std::size_t* positions, std::size_t n,
+                          std::vector<Refused>& refused);
+    void insert_dead_letters(const std::vector<Delivery>& batch, const Positions& rejected,
+                             const std::vector<Refused>& refused, const Keyring& keyring);
+    void prepare();
+    void forget_plans();
+
+    const Pipeline& pipeline_;
+    Extension extension_;
+    Transform transform_;
+    SPIPlanPtr insert_ = nullptr;
+    SPIPlanPtr ledger_ = nullptr;
+    SPIPlanPtr dead_letter_ = nullptr;
+};
+
+} // namespace sqs_ingest::pg

@@ -1,0 +1,56 @@
+#include "pg/spi.h"
+
+namespace sqs_ingest::pg {
+
+namespace {
+
+constexpr int kMaxParameters = 8;
+
+// The result's cells as C strings in SPI's memory, row by row; null pointers for NULL.
+struct Cells {
+    char** texts;
+    uint64 rows;
+    int columns;
+};
+
+Cells run(const char* sql, int n, const Datum* values) {
+    Oid types[kMaxParameters];
+    std::fill(types, types + n, TEXTOID);
+    const int code = SPI_execute_with_args(sql, n, types, const_cast<Datum*>(values), nullptr, false, 0);
+    if (code < 0)
+        elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(code));
+    Cells cells{};
+    if (!SPI_tuptable)
+        return cells;
+    cells.rows = SPI_processed;
+    cells.columns = SPI_tuptable->tupdesc->natts;
+    cells.texts = static_cast<char**>(palloc0(sizeof(char*) * std::max<uint64>(1, cells.rows * cells.columns)));
+    for (uint64 row = 0; row < cells.rows; ++row)
+        for (int column = 0; column < cells.columns; ++column)
+            cells.texts[row * cells.columns + column] =
+                SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column + 1);
+    SPI_freetuptable(SPI_tuptable);
+    return cells;
+}
+
+} // namespace
+
+std::vector<TextRow> query(const std::string& sql, const std::vector<std::string>& parameters) {
+    if (parameters.size() > kMaxParameters)
+        throw std::logic_error("too many parameters");
+    const Cells cells = ask_pg([&] {
+        Datum values[kMaxParameters];
+        for (std::size_t i = 0; i < parameters.size(); ++i)
+            values[i] = CStringGetTextDatum(parameters[i].c_str());
+        return run(sql.c_str(), static_cast<int>(parameters.size()), values);
+    });
+    std::vector<TextRow> rows(cells.rows);
+    for (uint64 row = 0; row < cells.rows; ++row)
+        for (int column = 0; column < cells.columns; ++column) {
+            const char* text = cells.texts[row * cells.columns + column];
+            rows[row].push_back(text ? std::optional<std::string>(text) : std::nullopt);
+        }
+    return rows;
+}
+
+} // namespace sqs_ingest::pg

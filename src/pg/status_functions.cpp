@@ -1,0 +1,166 @@
+// sqs_ingest_stat(): the shared state as rows, one per pipeline of this database that is enabled or was. The view
+// pg_stat_sqs_ingest joins it with the pipelines; sqs_ingest_status() shows that as JSON.
+#include "pg/durability.h"
+#include "pg/enabled.h"
+#include "pg/settings.h"
+#include "pg/shared_state.h"
+
+#include <nlohmann/json.hpp>
+
+namespace sqs_ingest::pg {
+
+namespace {
+
+// A copy, taken under the lock.
+struct Snapshot {
+    PipelineEntry entry;
+    std::vector<WorkerSlot> workers;
+};
+
+std::vector<Snapshot> take_snapshots() {
+    std::vector<Snapshot> snapshots;
+    snapshots.reserve(kMaxPipelines);
+    auto& state = *shared_state();
+    std::vector<WorkerSlot> slots(static_cast<std::size_t>(state.slots_count));
+    std::vector<int> indexes;
+    indexes.reserve(kMaxPipelines);
+    {
+        StateLock lock(LW_SHARED);
+        for (const auto& entry : state.pipelines)
+            if (entry.used && entry.database == MyDatabaseId) {
+                snapshots.push_back({entry, {}});
+                indexes.push_back(index_of(entry));
+            }
+        std::copy(state.slots, state.slots + state.slots_count, slots.begin());
+    }
+    for (std::size_t i = 0; i < snapshots.size(); ++i)
+        for (const auto& slot : slots)
+            if (slot.pipeline == indexes[i])
+                snapshots[i].workers.push_back(slot);
+    return snapshots;
+}
+
+struct Summary {
+    PipelineState state;
+    Trouble trouble; // why, and what to do
+};
+
+Trouble words(const char* message, const char* hint = "") { return make_trouble("", message, hint, 0); }
+
+// One state for all workers of a pipeline: the worst that needs a person's eyes, else the busiest.
+Summary summarise(const Snapshot& snapshot, bool enabled) {
+    const auto& entry = snapshot.entry;
+    const auto worker_in = [&](PipelineState state) {
+        return std::find_if(snapshot.workers.begin(), snapshot.workers.end(),
+                            [&](const WorkerSlot& slot) { return slot.state == state; });
+    };
+    if (!snapshot.workers.empty()) {
+        const bool stopping = !enabled || std::all_of(snapshot.workers.begin(), snapshot.workers.end(),
+                                                      [](const WorkerSlot& slot) { return slot.stop; });
+        if (stopping)
+            return {PipelineState::stopping, words("the workers finish what they have in hand")};
+        if (const auto worker = worker_in(PipelineState::backing_off); worker != snapshot.workers.end())
+            return {PipelineState::backing_off, worker->trouble};
+        for (const auto state : {PipelineState::running, PipelineState::idle})
+            if (worker_in(state) != snapshot.workers.end())
+                return {state, words(state == PipelineState::idle ? "the queue is empty" : "messages are ingested")};
+        return {PipelineState::starting, words("a worker starts")};
+    }
+    if (!enabled)
+        return {PipelineState::stopped, words("the pipeline is not enabled", "Run sqs_ingest_start() to enable it.")};
+    if (!ingest_enabled())
+        return {PipelineState::stopped,
+                words("sqs_ingest.enabled is off", "Set it on in postgresql.conf and reload.")};
+    if (entry.obstacle.message[0])
+        return {PipelineState::cannot_start, entry.obstacle};
+    if (entry.failures > 0 && entry.last_error.message[0])
+        return {PipelineState::cannot_start, entry.last_error};
+    return {PipelineState::starting, words("the launcher has not started a worker yet")};
+}
+
+std::string iso_time(TimestampTz time) { return time == 0 ? std::string() : timestamptz_to_str(time); }
+
+std::string workers_json(const std::vector<WorkerSlot>& workers) {
+    auto list = nlohmann::json::array();
+    for (const auto& worker : workers)
+        if (worker.pid != 0)
+            list.push_back({{"pid", worker.pid}, {"since", iso_time(worker.since)}, {"state", to_string(worker.state)}});
+    return list.dump();
+}
+
+// Plain values of one row, ready for Datums: nothing here has a destructor when Postgres is called.
+constexpr int kColumns = 14 + kCounters;
+struct Cells {
+    Datum values[kColumns];
+    bool nulls[kColumns];
+    int n = 0;
+
+    void add(Datum value, bool is_null = false) {
+        values[n] = value;
+        nulls[n++] = is_null;
+    }
+    void add_text(const char* text) { add(text && *text ? CStringGetTextDatum(text) : Datum(0), !text || !*text); }
+    void add_time(TimestampTz time) { add(TimestampTzGetDatum(time), time == 0); }
+};
+
+void put_row(ReturnSetInfo* result, const Snapshot& snapshot, const Summary& summary, const char* workers) {
+    const auto& entry = snapshot.entry;
+    int32 in_hand = 0;
+    for (const auto& worker : snapshot.workers)
+        in_hand += worker.in_hand;
+    const auto now = GetCurrentTimestamp();
+    call_pg([&] {
+        Cells cells;
+        cells.add_text(NameStr(entry.name));
+        cells.add_text(to_string(summary.state));
+        cells.add_text(summary.trouble.message);
+        cells.add_text(summary.trouble.hint);
+        cells.add(DirectFunctionCall1(jsonb_in, CStringGetDatum(workers)));
+        cells.add_text(entry.queue_url);
+        for (int i = 0; i < kCounters; ++i) {
+            auto* counter = const_cast<pg_atomic_uint64*>(&entry.counters[i]);
+            cells.add(Int64GetDatum(static_cast<int64>(pg_atomic_read_u64(counter))));
+        }
+        cells.add(Int32GetDatum(in_hand));
+        cells.add_text(entry.last_error.message);
+        cells.add_time(entry.last_error.at);
+        cells.add_time(entry.last_poll);
+        cells.add(Float8GetDatum(static_cast<double>(entry.lag_ms) / 1000.0));
+        cells.add(Float8GetDatum(entry.rate.per_second(now)));
+        cells.add_text(durability());
+        cells.add_time(entry.stats_since);
+        tuplestore_putvalues(result->setResult, result->setDesc, cells.values, cells.nulls);
+    });
+}
+
+void put_all(ReturnSetInfo* result) {
+    if (!shared_state())
+        return;
+    const auto enabled = enabled_pipelines();
+    for (const auto& snapshot : take_snapshots()) {
+        const auto summary = summarise(snapshot, enabled.count(NameStr(snapshot.entry.name)) > 0);
+        put_row(result, snapshot, summary, workers_json(snapshot.workers).c_str());
+    }
+}
+
+} // namespace
+
+} // namespace sqs_ingest::pg
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(sqs_ingest_stat);
+Datum sqs_ingest_stat(PG_FUNCTION_ARGS) {
+    using namespace sqs_ingest::pg;
+    InitMaterializedSRF(fcinfo, 0);
+    auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
+    pg_entry([&] { put_all(result); });
+    return Datum(0);
+}
+
+PG_FUNCTION_INFO_V1(sqs_ingest_preloaded);
+Datum sqs_ingest_preloaded(PG_FUNCTION_ARGS) {
+    (void)fcinfo;
+    PG_RETURN_BOOL(sqs_ingest::pg::shared_state() != nullptr);
+}
+}

@@ -1,0 +1,44 @@
+// Transactions of background processes: each begins with the settings the process started with, is bounded in time,
+// and is either committed or aborted before anything else happens.
+#pragma once
+
+#include "pg/guard.h"
+
+namespace sqs_ingest::pg {
+
+// The longest that a worker's transaction takes: locks are waited for this long, statements run this long. The
+// visibility of what a transaction writes is extended beyond it first.
+inline constexpr std::chrono::milliseconds kLockTimeout{5000};
+inline constexpr std::chrono::milliseconds kTransactionTimeout{10000};
+
+// One transaction with an SPI connection and an active snapshot. Not committed when it goes: aborted.
+class Transaction {
+  public:
+    explicit Transaction(const char* activity); // shown in pg_stat_activity
+    ~Transaction();
+    Transaction(const Transaction&) = delete;
+    Transaction& operator=(const Transaction&) = delete;
+
+    // Throws PgError when a deferred constraint or the commit itself fails; then it is aborted.
+    void commit();
+
+  private:
+    bool open_ = true;
+};
+
+// A subtransaction inside a Transaction. Not released when it goes: rolled back.
+class Subtransaction {
+  public:
+    Subtransaction();
+    ~Subtransaction();
+    Subtransaction(const Subtransaction&) = delete;
+    Subtransaction& operator=(const Subtransaction&) = delete;
+    void release();
+
+  private:
+    MemoryContext context_;
+    ResourceOwner owner_;
+    bool open_ = true;
+};
+
+} // namespace sqs_ingest::pg

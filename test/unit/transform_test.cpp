@@ -1,0 +1,402 @@
+// transform and redact: which row a body becomes, why it becomes none, and what may be shown of it then.
+#include "core/transform/transform.h"
+
+#include "reference_keyring.h"
+
+#include <algorithm>
+#include <gtest/gtest.h>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+namespace sqs_ingest {
+namespace {
+
+using nlohmann::json;
+using Type = ColumnType::Kind;
+using Values = std::vector<std::optional<std::string>>;
+
+constexpr std::int64_t kSentAt = 1'700'000'000'000; // 2023-11-14
+constexpr char kLogin[] = R"({"user_id": "424cdd21-063a-43a7-b91b-7ca1a833afae", "app_version": "2.3.0",)"
+                          R"( "device_type": "android", "ip": "199.172.111.135", "locale": "RU",)"
+                          R"( "device_id": "593-47-5928"})";
+
+const Keyring& ring() {
+    static const Keyring ring = test::reference_keyring();
+    return ring;
+}
+
+Message message_of(std::string body) {
+    Message message;
+    message.message_id = "id-1";
+    message.body = std::move(body);
+    message.sent_at_ms = kSentAt;
+    return message;
+}
+
+Transform user_logins(MaskMethod method = {}) {
+    return {parse_mapping(user_logins_mapping()).value(),
+            {{Type::text, 128},
+             {Type::text, 32},
+             {Type::text, 256},
+             {Type::text, 256},
+             {Type::text, 32},
+             {Type::int4, {}},
+             {Type::date, {}}},
+            method};
+}
+
+// The real message with some fields replaced; a discarded value removes one.
+std::string login_with(const json& changes) {
+    json login = json::parse(kLogin);
+    login.update(changes);
+    return login.dump();
+}
+std::string login_without(const char* field) {
+    json login = json::parse(kLogin);
+    login.erase(field);
+    return login.dump();
+}
+
+// "reason field", or "accepted".
+std::string verdict(const Result<Row, Rejection>& result) {
+    if (result)
+        return "accepted";
+    return to_string(result.error().reason) +
+           (result.error().field.empty() ? "" : " " + result.error().field);
+}
+std::string verdict(const std::string& login) {
+    return verdict(transform(user_logins(), &ring(), message_of(login)));
+}
+
+// The column that a one-column mapping makes of the body {"f": value}: its text, "NULL", or the rejection.
+std::string cell(const std::string& value, ColumnType type, const std::string& steps = "",
+                 MaskMethod method = {}) {
+    const Transform one{parse_mapping(R"([{"column": "c", "from": "/f", "steps": [)" + steps + "]}]").value(),
+                        {type},
+                        method};
+    const auto row = transform(one, &ring(), message_of("{\"f\": " + value + "}"));
+    return row ? row.value().values.at(0).value_or("NULL") : verdict(row);
+}
+
+std::string token(std::string_view value) {
+    return mask({}, &ring(), value);
+}
+
+TEST(Transform, a_real_message_becomes_the_expected_row) {
+    const auto row = transform(user_logins(), &ring(), message_of(kLogin));
+    ASSERT_TRUE(row.ok());
+    EXPECT_EQ(row.value().values,
+              (Values{"424cdd21-063a-43a7-b91b-7ca1a833afae", "android",
+                      "hm1.e1d6621dd5242b11ae8af728593de86ea367875408e955ddaaa47a96b2c254a9",
+                      "hm1.f310b0f44b7074899d3407c4edea3fdac8dc7c9d485d185bd65a89165a79458c", "RU", "230",
+                      "2023-11-14"}));
+}
+
+TEST(Transform, sha256_reproduces_older_pipelines_bit_for_bit) {
+    const auto row = transform(user_logins({MaskMethod::Kind::sha256}), nullptr, message_of(kLogin));
+    ASSERT_TRUE(row.ok());
+    EXPECT_EQ(row.value().values[2], "a6d0e2f27f6111e10b06790db42f34123e724aa0fd24b280f4a0ef5ee986784c");
+    EXPECT_EQ(row.value().values[3], "4f00c1a807b673887c7af517d0df68e6b41aecf8cbec26c71fe4c580664669ed");
+}
+
+TEST(Transform, the_rogue_message_of_the_queue_is_rejected) {
+    EXPECT_EQ(verdict(R"({"foo": "oops_wrong_msg_type", "bar": "123"})"), "missing_field user_id");
+}
+
+TEST(Transform, a_required_field_that_is_missing_is_rejected) {
+    for (const std::string field : {"user_id", "ip", "device_id"})
+        EXPECT_EQ(verdict(login_without(field.c_str())), "missing_field " + field);
+}
+
+TEST(Transform, a_required_field_that_is_null_is_rejected) {
+    for (const std::string field : {"user_id", "ip", "device_id"})
+        EXPECT_EQ(verdict(login_with({{field, nullptr}})), "missing_field " + field);
+}
+
+TEST(Transform, a_required_field_that_is_empty_is_rejected) {
+    for (const std::string field : {"user_id", "ip", "device_id"})
+        EXPECT_EQ(verdict(login_with({{field, ""}})), "empty_field " + field);
+}
+
+TEST(Transform, an_optional_field_that_is_null_or_missing_is_null) {
+    for (const auto& [field, column] : {std::pair("device_type", 1), {"locale", 4}, {"app_version", 5}}) {
+        for (const auto& login : {login_with({{field, nullptr}}), login_without(field)}) {
+            const auto row = transform(user_logins(), &ring(), message_of(login));
+            ASSERT_TRUE(row.ok());
+            EXPECT_EQ(row.value().values[static_cast<std::size_t>(column)], std::nullopt) << field;
+        }
+    }
+}
+
+TEST(Transform, an_empty_optional_text_is_stored_as_it_is) {
+    const auto row = transform(user_logins(), &ring(), message_of(login_with({{"locale", ""}})));
+    ASSERT_TRUE(row.ok());
+    EXPECT_EQ(row.value().values[4], "");
+}
+
+TEST(Transform, an_empty_optional_number_or_date_is_rejected) {
+    EXPECT_EQ(verdict(login_with({{"app_version", ""}})), "bad_version app_version");
+    EXPECT_EQ(verdict(login_with({{"create_date", ""}})), "bad_date create_date");
+    EXPECT_EQ(cell(R"("")", {Type::int4, {}}), "wrong_type f");
+}
+
+TEST(Transform, keys_outside_the_mapping_are_ignored) {
+    EXPECT_EQ(verdict(login_with({{"extra", {1, 2, 3}}, {"zero", std::string(1, '\0')}})), "accepted");
+}
+
+TEST(Transform, the_date_is_the_bodys_else_the_queues) {
+    const auto date = [](const std::string& login) {
+        return transform(user_logins(), &ring(), message_of(login)).value().values[6];
+    };
+    EXPECT_EQ(date(login_with({{"create_date", "2026-11-21"}})), "2026-11-21");
+    EXPECT_EQ(date(login_with({{"create_date", "2026-11-21T23:30:00-01:00"}})), "2026-11-22");
+    EXPECT_EQ(date(login_with({{"create_date", nullptr}})), "2023-11-14");
+}
+
+TEST(Transform, without_a_sent_timestamp_the_date_is_null) {
+    Message message = message_of(kLogin);
+    message.sent_at_ms.reset();
+    EXPECT_EQ(transform(user_logins(), &ring(), message).value().values[6], std::nullopt);
+}
+
+TEST(Transform, a_sent_timestamp_outside_the_calendar_is_rejected) {
+    Message message = message_of(kLogin);
+    message.sent_at_ms = std::numeric_limits<std::int64_t>::max();
+    EXPECT_EQ(verdict(transform(user_logins(), &ring(), message)), "bad_date create_date");
+}
+
+TEST(Transform, the_sent_timestamp_is_milliseconds_where_no_date_is_wanted) {
+    const auto value = [](ColumnType type, const char* steps) {
+        const Transform one{
+            parse_mapping(R"([{"column": "c", "from": "@sent_at", "steps": [)" + std::string(steps) + "]}]")
+                .value(),
+            {type},
+            {}};
+        const auto row = transform(one, &ring(), message_of("{}"));
+        return row ? row.value().values[0].value_or("NULL") : verdict(row);
+    };
+    EXPECT_EQ(value({Type::int8, {}}, ""), "1700000000000");
+    EXPECT_EQ(value({Type::text, {}}, ""), "1700000000000");
+    EXPECT_EQ(value({Type::int4, {}}, ""), "number_out_of_range @sent_at");
+    EXPECT_EQ(value({Type::date, {}}, ""), "2023-11-14");
+    EXPECT_EQ(value({Type::text, {}}, R"("date")"), "2023-11-14");
+}
+
+TEST(Transform, equal_addresses_get_equal_masks) {
+    const ColumnType text{Type::text, {}};
+    for (const auto* spelling :
+         {R"("199.172.111.135")", R"("::ffff:199.172.111.135")", R"("::FFFF:C7AC:6F87")"})
+        EXPECT_EQ(cell(spelling, text, R"("ip", "mask")"), token("199.172.111.135")) << spelling;
+    EXPECT_EQ(cell(R"("2001:DB8:0:0::1")", text, R"("ip", "mask")"), token("2001:db8::1"));
+}
+
+TEST(Transform, what_is_no_address_is_masked_as_it_stands) {
+    const ColumnType text{Type::text, {}};
+    for (const std::string value : {"199.172.111.135 ", "199.172.111.135:80", "unknown"})
+        EXPECT_EQ(cell("\"" + value + "\"", text, R"("ip", "mask")"), token(value));
+}
+
+TEST(Transform, numbers_are_masked_by_their_spelling) {
+    const ColumnType text{Type::text, {}};
+    EXPECT_EQ(cell("42", text, R"("mask")"), token("42"));
+    EXPECT_EQ(cell("-2.5", text, R"("mask")"), token("-2.5"));
+    EXPECT_EQ(cell("18446744073709551615", text, R"("mask")"), token("18446744073709551615"));
+}
+
+TEST(Transform, an_empty_optional_text_is_masked_as_it_is) {
+    EXPECT_EQ(cell(R"("")", {Type::text, {}}, R"("mask")"), token(""));
+}
+
+TEST(Transform, booleans_objects_and_arrays_are_never_masked) {
+    for (const auto* value : {"true", "false", "{}", R"({"a": 1})", "[]", R"(["199.172.111.135"])"})
+        EXPECT_EQ(cell(value, {Type::text, {}}, R"("mask")"), "wrong_type f") << value;
+}
+
+TEST(Transform, text_columns_take_strings_numbers_and_booleans) {
+    const ColumnType text{Type::text, {}};
+    EXPECT_EQ(cell(R"("é")", text), "é");
+    EXPECT_EQ(cell("2.5", text), "2.5");
+    EXPECT_EQ(cell("-7", text), "-7");
+    EXPECT_EQ(cell("true", text), "true");
+    EXPECT_EQ(cell("false", text), "false");
+    EXPECT_EQ(cell("null", text), "NULL");
+    EXPECT_EQ(cell("{}", text), "wrong_type f");
+    EXPECT_EQ(cell("[]", text), "wrong_type f");
+}
+
+TEST(Transform, an_integer_that_was_rounded_does_not_pass_for_its_neighbour) {
+    const ColumnType text{Type::text, {}};
+    EXPECT_EQ(cell("123456789012345678901", text), "number_out_of_range f");
+    EXPECT_EQ(cell("123456789012345678901", text, R"("mask")"), "number_out_of_range f");
+}
+
+TEST(Transform, integer_columns_take_integral_numbers_and_digits) {
+    const ColumnType int4{Type::int4, {}};
+    EXPECT_EQ(cell("5", int4), "5");
+    EXPECT_EQ(cell("-5", int4), "-5");
+    EXPECT_EQ(cell("5.0", int4), "5");
+    EXPECT_EQ(cell("1e3", int4), "1000");
+    EXPECT_EQ(cell("-0.0", int4), "0");
+    EXPECT_EQ(cell(R"("-0042")", int4), "-42");
+    for (const auto* value : {"2.5", "true", R"("5.0")", R"("+5")", R"(" 5")", R"("5 ")", R"("-")",
+                              R"("five")", R"("0x5")", "[5]"})
+        EXPECT_EQ(cell(value, int4), "wrong_type f") << value;
+}
+
+TEST(Transform, an_integer_that_does_not_fit_its_column_is_rejected) {
+    const ColumnType int2{Type::int2, {}};
+    const ColumnType int4{Type::int4, {}};
+    const ColumnType int8{Type::int8, {}};
+    EXPECT_EQ(cell("32767", int2), "32767");
+    EXPECT_EQ(cell("32768", int2), "number_out_of_range f");
+    EXPECT_EQ(cell("-2147483648", int4), "-2147483648");
+    EXPECT_EQ(cell("2147483648", int4), "number_out_of_range f");
+    EXPECT_EQ(cell(R"("9223372036854775807")", int8), "9223372036854775807");
+    EXPECT_EQ(cell("-9223372036854775808", int8), "-9223372036854775808");
+    for (const auto* value :
+         {"9223372036854775808", "1e300", "-1e300", R"("9223372036854775808")", R"("-9223372036854775809")"})
+        EXPECT_EQ(cell(value, int8), "number_out_of_range f") << value;
+}
+
+TEST(Transform, date_columns_take_dates) {
+    const ColumnType date{Type::date, {}};
+    EXPECT_EQ(cell(R"("2026-11-21")", date), "2026-11-21");
+    EXPECT_EQ(cell(R"("2026-11-21T00:30:00+01:00")", date, R"("date")"), "2026-11-20");
+    EXPECT_EQ(cell(R"("yesterday")", date), "bad_date f");
+    EXPECT_EQ(cell("20261121", date), "wrong_type f");
+    EXPECT_EQ(cell("true", date, R"("date")"), "wrong_type f");
+}
+
+TEST(Transform, versions_are_read_from_strings_and_numbers) {
+    const ColumnType int4{Type::int4, {}};
+    EXPECT_EQ(cell(R"("0.96")", int4, R"("version")"), "96");
+    EXPECT_EQ(cell("2.3", int4, R"("version")"), "23");
+    EXPECT_EQ(cell("2", int4, R"("version:ordinal")"), "2000000");
+    EXPECT_EQ(cell(R"("2.3.0")", int4, R"("version:major")"), "2");
+    for (const auto* value : {"-2.3", "1e30", "1e-7", R"("2.3-beta")", R"("99999999999")"})
+        EXPECT_EQ(cell(value, int4, R"("version")"), "bad_version f") << value;
+    EXPECT_EQ(cell("true", int4, R"("version")"), "wrong_type f");
+    EXPECT_EQ(cell(R"("99999")", {Type::int2, {}}, R"("version")"), "number_out_of_range f");
+}
+
+TEST(Transform, a_version_can_stay_text) {
+    EXPECT_EQ(cell(R"("2.3.0")", {Type::text, 32}), "2.3.0");
+}
+
+TEST(Transform, a_zero_character_is_rejected_before_masking_too) {
+    EXPECT_EQ(verdict(R"({"user_id": "a\u0000b"})"), "nul_character user_id");
+    EXPECT_EQ(cell(R"("\u0000")", {Type::text, {}}, R"("mask")"), "nul_character f");
+    EXPECT_EQ(cell(R"("1\u0000")", {Type::int4, {}}), "nul_character f");
+}
+
+TEST(Transform, lengths_are_counted_in_characters) {
+    const ColumnType three{Type::text, 3};
+    EXPECT_EQ(cell(R"("éé€")", three), "éé€");
+    EXPECT_EQ(cell(R"("éé€x")", three), "too_long f");
+    EXPECT_EQ(cell("1234", three), "too_long f");
+}
+
+TEST(Transform, a_token_longer_than_its_column_is_rejected_never_cut) {
+    EXPECT_EQ(cell(R"("x")", {Type::text, 67}, R"("mask")"), "too_long f");
+    EXPECT_EQ(cell(R"("x")", {Type::text, 68}, R"("mask")"), token("x"));
+    EXPECT_EQ(cell(R"("abc")", {Type::text, 8}, R"("mask")", {MaskMethod::Kind::sha256, 8}), "ba7816bf");
+}
+
+TEST(Transform, nested_fields_are_reached_by_pointer) {
+    const Transform nested{
+        parse_mapping(R"([{"column": "c", "from": ["/user/ids/1", "/user/id"], "required": true}])").value(),
+        {{Type::text, {}}},
+        {}};
+    const auto value = [&](const char* body) {
+        const auto row = transform(nested, &ring(), message_of(body));
+        return row ? row.value().values[0].value_or("NULL") : verdict(row);
+    };
+    EXPECT_EQ(value(R"({"user": {"ids": ["a", "b"], "id": "c"}})"), "b");
+    EXPECT_EQ(value(R"({"user": {"ids": ["a", null], "id": "c"}})"), "c");
+    EXPECT_EQ(value(R"({"user": {"ids": ["a"], "id": "c"}})"), "c");
+    EXPECT_EQ(value(R"({"user": {"ids": {"1": "b"}}})"), "b");
+    EXPECT_EQ(value(R"({"user": "text"})"), "missing_field user/ids/1");
+}
+
+TEST(Transform, a_body_that_cannot_be_parsed_is_rejected_as_a_whole) {
+    EXPECT_EQ(verdict("no json"), "not_json");
+    EXPECT_EQ(verdict("[]"), "not_object");
+    EXPECT_EQ(verdict(std::string("{\"ip\": \"\xFF\"}")), "invalid_utf8");
+}
+
+TEST(Transform, a_damaged_body_is_rejected_though_it_parses) {
+    Message message = message_of(kLogin);
+    message.body_damaged = true;
+    EXPECT_EQ(verdict(transform(user_logins(), &ring(), message)), "invalid_utf8");
+}
+
+TEST(Transform, a_type_missing_for_a_column_is_a_programming_error) {
+    Transform broken = user_logins();
+    broken.types.pop_back();
+    EXPECT_THROW((void)transform(broken, &ring(), message_of(kLogin)), std::logic_error);
+}
+
+json redacted(const std::string& body, const Keyring* keyring, MaskMethod method = {}) {
+    return json::parse(redact(user_logins(method), keyring, message_of(body)));
+}
+
+TEST(Redact, a_body_is_shown_by_its_shape_alone) {
+    const auto shown =
+        redacted(R"({"ip": "199.172.111.135", "user_id": 7, "locale": null, "device_id": ["x"],)"
+                 R"( "device_type": true, "app_version": {"a": "b"}, "foo": "secret", "bar": 1})",
+                 &ring());
+    EXPECT_EQ(shown,
+              (json{{"bytes", 150},
+                    {"fields",
+                     {{"/ip", {{"type", "string"}, {"length", 15}, {"token", token("199.172.111.135")}}},
+                      {"/user_id", {{"type", "number"}}},
+                      {"/locale", {{"type", "null"}}},
+                      {"/device_id", {{"type", "array"}}},
+                      {"/device_type", {{"type", "boolean"}}},
+                      {"/app_version", {{"type", "object"}}}}},
+                    {"other_keys", 2}}));
+}
+
+TEST(Redact, no_value_of_a_body_is_shown) {
+    const auto shown = redact(user_logins(), &ring(), message_of(kLogin));
+    const json login = json::parse(kLogin);
+    for (const auto& [key, value] : login.items())
+        EXPECT_EQ(shown.find(value.get<std::string>()), std::string::npos) << key;
+}
+
+TEST(Redact, a_key_is_used_wherever_there_is_one) {
+    const MaskMethod sha256{MaskMethod::Kind::sha256};
+    EXPECT_EQ(redacted(kLogin, &ring(), sha256)["fields"]["/ip"]["token"], token("199.172.111.135"));
+    EXPECT_EQ(redacted(kLogin, nullptr, sha256)["fields"]["/ip"]["token"],
+              mask(sha256, nullptr, "199.172.111.135"));
+}
+
+TEST(Redact, without_a_needed_key_the_shape_has_no_tokens) {
+    const auto shown = redacted(kLogin, nullptr);
+    EXPECT_EQ(shown["fields"]["/ip"], (json{{"type", "string"}, {"length", 15}}));
+}
+
+TEST(Redact, what_is_no_object_shows_its_length_only) {
+    for (const auto* body :
+         {"", "secret", "[1]", "{\"ip\": \"\xFF\"}", R"({"ip": 1, "ip": 2})", "{\"ip\": \"\\ud800\"}"})
+        EXPECT_EQ(redacted(body, &ring()), (json{{"bytes", std::string_view(body).size()}})) << body;
+}
+
+TEST(Redact, a_long_body_shows_its_length_only) {
+    const auto body = [](std::size_t size) { return R"({"ip": ")" + std::string(size - 10, 'x') + "\"}"; };
+    EXPECT_TRUE(redacted(body(kRedactBound), &ring()).contains("fields"));
+    EXPECT_EQ(redacted(body(kRedactBound + 1), &ring()), (json{{"bytes", kRedactBound + 1}}));
+}
+
+TEST(Redact, the_text_is_plain_ascii_that_jsonb_takes) {
+    const Transform odd{
+        parse_mapping(R"([{"column": "c", "from": "/naïve"}])").value(), {{Type::text, {}}}, {}};
+    const auto shown = redact(odd, &ring(), message_of(R"({"naïve": "a\u0000é"})"));
+    EXPECT_TRUE(std::all_of(shown.begin(), shown.end(), [](char c) { return c >= ' ' && c <= '~'; }))
+        << shown;
+    EXPECT_EQ(shown.find("\\u0000"), std::string::npos);
+    EXPECT_EQ(json::parse(shown)["fields"]["/naïve"]["length"], 3);
+}
+
+} // namespace
+} // namespace sqs_ingest
