@@ -9,7 +9,7 @@ build_extension() {
         make -s clean PG_CONFIG="$PG_CONFIG"
         printf '%s\n' "$version" >build/postgres-version
     fi
-    make -j"$(nproc)" PG_CONFIG="$PG_CONFIG" "$@"
+    make -s -j"$(nproc)" PG_CONFIG="$PG_CONFIG" "$@"
 }
 
 install_extension() { as_root make -s install PG_CONFIG="$PG_CONFIG" "$@"; }

@@ -9,7 +9,7 @@ namespace sqs_ingest {
 
 // Result<T, E>: T and E must be different types. Reading the side that is not there throws
 // std::bad_variant_access.
-template <class T, class E>
+template<class T, class E>
 class [[nodiscard]] Result {
   public:
     Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}

@@ -50,8 +50,7 @@ std::string quoted(const std::string& profile) {
     return "profile \"" + profile + "\"";
 }
 
-// Ways to get credentials that AWS's tools know and this chain does not: better said than silently passed
-// over.
+// Ways to get credentials that AWS's tools know and this chain does not: said, not silently passed over.
 std::string unsupported_key(const Profile& profile) {
     for (const char* key : {"role_arn", "credential_process", "sso_session", "sso_start_url"})
         if (profile.contains(key))

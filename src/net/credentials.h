@@ -21,12 +21,13 @@ struct CredentialsOptions {
 };
 
 struct NoCredentials {
-    std::string message; // "no AWS credentials were found", "profile \"x\" has no aws_secret_access_key"; never a secret
+    std::string message; // "no AWS credentials were found", "profile \"x\" has no aws_secret_access_key";
+                         // never a secret
     std::string detail;  // the places looked at, one a line
 };
 
-// The chain: environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN), unless a profile is named
-// in the options; then the shared credentials file, then the config file ([profile x], [default]).
+// The chain: environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN), unless a profile is
+// named in the options; then the shared credentials file, then the config file ([profile x], [default]).
 // Files are read again when their identity, size or time changes.
 class CredentialsChain {
   public:
@@ -35,7 +36,8 @@ class CredentialsChain {
 
     Result<Credentials, NoCredentials> get();
 
-    // Reads the files again at the next get(), whatever their time says: after the server refused the credentials.
+    // Reads the files again at the next get(), whatever their time says: after the server refused the
+    // credentials.
     void refresh();
 
     // AWS_REGION, AWS_DEFAULT_REGION, or the profile's region.

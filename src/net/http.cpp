@@ -1,5 +1,5 @@
-// The loop itself: what libcurl's multi handle asks for (sockets to watch, one timer) against what its owner
-// can wait on. A single transfer is transfer.h, the descriptor is socket_set.h.
+// The loop itself: brings together what libcurl's multi handle asks for (sockets to watch, one timer) and
+// what the owner can wait on. A single transfer is in transfer.h, the descriptor in socket_set.h.
 #include "net/http.h"
 
 #include "net/socket_set.h"
@@ -15,9 +15,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr long kMaxConnections = 16; // kept alive between requests
-constexpr std::size_t kIdleHandles =
-    8; // kept for the next transfers; a new handle costs several KiB of set-up
+constexpr long kMaxConnections = 16;    // kept alive between requests
+constexpr std::size_t kIdleHandles = 8; // kept for the next transfers: setting one up costs CPU
 
 // A thread inherits the signal mask of the one that makes it.
 class SignalsBlocked {
@@ -35,7 +34,7 @@ class SignalsBlocked {
     sigset_t before_;
 };
 
-// Never undone: a function of this process may use libcurl until its very end.
+// Never undone: something in this process may use libcurl until its very end.
 void init_curl_once() {
     static const CURLcode code = curl_global_init(CURL_GLOBAL_DEFAULT);
     if (code != CURLE_OK)
@@ -108,8 +107,7 @@ HttpLoop::Impl::~Impl() {
     multi_.reset();
 }
 
-// The deadline is rounded up: libcurl ignores a timer that fires before its time, and does not ask for it
-// again.
+// Rounded up: libcurl ignores a timer that fires before its time, and does not ask for it again.
 std::optional<std::chrono::milliseconds> HttpLoop::Impl::timeout() const {
     if (!deadline_)
         return std::nullopt;

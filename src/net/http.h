@@ -1,8 +1,8 @@
 // HTTP requests on one epoll descriptor: libcurl multi, driven by whoever owns the event loop.
 //
-// Nothing here blocks and nothing calls back: the owner waits until descriptor() is readable or timeout() is over,
-// calls advance(), and takes what finished. Transport errors are data. No redirects, http and https only, TLS
-// verified, answers capped, keep-alive connections kept in one cache.
+// Nothing here blocks and nothing calls back: the owner waits until descriptor() is readable or timeout() is
+// over, calls advance(), and takes what finished. Transport errors are data. No redirects, http and https
+// only, TLS verified, answers capped, keep-alive connections kept in one cache.
 #pragma once
 
 #include "core/sqs/sigv4.h" // Headers
@@ -35,7 +35,8 @@ struct HttpAnswer {
 };
 
 struct TransportError {
-    std::string code;    // "CouldNotConnect", "Timeout", "TlsError", "NameNotResolved", "TooLarge", "ConnectionLost", …
+    std::string
+        code; // "CouldNotConnect", "Timeout", "TlsError", "NameNotResolved", "TooLarge", "ConnectionLost", …
     std::string message; // for people, from libcurl, at most 300 bytes
 };
 
@@ -45,8 +46,8 @@ struct Completed {
 };
 
 struct HttpOptions {
-    std::string ca_file;                       // empty: the system's trust store
-    std::size_t max_answer_bytes = 64u << 20;  // 10 messages of 1 MiB with every byte escaped
+    std::string ca_file;                      // empty: the system's trust store
+    std::size_t max_answer_bytes = 64u << 20; // 10 messages of 1 MiB with every byte escaped
     std::string user_agent = "sqs_ingest";
 };
 
@@ -68,8 +69,8 @@ class HttpLoop {
     // Forgets a transfer and closes its connection; it will not be reported. Unknown ids are ignored.
     void cancel(TransferId id);
 
-    // Does what can be done without waiting; returns the transfers that ended. Signals are blocked meanwhile, so that
-    // a thread that libcurl starts (its resolver) never runs the process's signal handlers.
+    // Does what can be done without waiting; returns the transfers that ended. Signals are blocked meanwhile,
+    // so that a thread that libcurl starts (its resolver) never runs the process's signal handlers.
     std::vector<Completed> advance();
 
     std::size_t in_flight() const;

@@ -14,8 +14,8 @@ std::uint32_t to_epoll(int interest) {
 }
 
 // An error or a hang-up is given to libcurl as "readable and writable": it then meets the error itself and
-// reports the system's reason. Told CURL_CSELECT_ERR it would only say that poll failed, and drop an answer
-// still unread.
+// reports the system's reason. Told CURL_CSELECT_ERR it would only say that poll failed, and drop what
+// is still unread.
 int to_curl(std::uint32_t events) {
     if (events & (EPOLLERR | EPOLLHUP))
         return CURL_CSELECT_IN | CURL_CSELECT_OUT;

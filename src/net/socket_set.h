@@ -1,8 +1,8 @@
 // The sockets that libcurl wants watched, behind one descriptor.
 //
 // An epoll descriptor is itself pollable, so the owner of the event loop waits on it alone, however many
-// connections there are. Level-triggered: what is not read yet stays ready. Linux only for now; a kqueue
-// would have this shape.
+// connections there are. Level-triggered: what is not read yet stays ready. Linux only for now; kqueue on
+// macOS and BSD would have the same shape.
 #pragma once
 
 #include <array>

@@ -38,7 +38,7 @@ std::string shortened(std::string text) {
     return text;
 }
 
-// "no AWS credentials were found (looked at: the environment…; /root/.aws/credentials: No such file…)"
+// "no AWS credentials were found (looked at: the environment…; …/.aws/credentials: No such file…)"
 ApiError to_api_error(NoCredentials none) {
     std::string message = std::move(none.message) + " (looked at: ";
     for (const char c : none.detail)
@@ -132,7 +132,10 @@ TransferId SqsClient::send(ApiCall call, Pending pending, milliseconds total_tim
     auto credentials = credentials_.get();
     if (!credentials)
         return refuse(pending, to_api_error(std::move(credentials).error()));
-    HttpRequest request = signed_request(std::move(call), credentials.value());
+    const std::string region = options_.region.empty() ? credentials_.region().value_or("") : options_.region;
+    if (region.empty())
+        return refuse(pending, {ErrorClass::configuration, 0, "NoRegion", "no AWS region is configured"});
+    HttpRequest request = signed_request(std::move(call), credentials.value(), region);
     request.total_timeout = total_timeout;
     const TransferId id = http_.start(std::move(request));
     pending_.emplace(id, pending);
@@ -146,7 +149,8 @@ TransferId SqsClient::refuse(const Pending& pending, ApiError error) {
 }
 
 // Host is signed as libcurl will send it.
-HttpRequest SqsClient::signed_request(ApiCall call, const Credentials& credentials) const {
+HttpRequest SqsClient::signed_request(ApiCall call, const Credentials& credentials,
+                                      const std::string& region) const {
     const std::string amz_date = format_amz_date(now_ms_for_signing() / 1000);
     Headers headers = {{"content-type", "application/x-amz-json-1.0"},
                        {"x-amz-date", amz_date},
@@ -157,7 +161,7 @@ HttpRequest SqsClient::signed_request(ApiCall call, const Credentials& credentia
     RequestToSign to_sign{"POST", "/", "", headers, call.body};
     to_sign.headers.emplace_back("host", options_.endpoint.host_header());
     headers.emplace_back("Authorization",
-                         authorization_header(to_sign, credentials, {options_.region, "sqs", amz_date}));
+                         authorization_header(to_sign, credentials, {region, "sqs", amz_date}));
     return {.url = options_.endpoint.origin() + "/",
             .headers = std::move(headers),
             .body = std::move(call.body),

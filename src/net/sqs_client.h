@@ -18,7 +18,7 @@ namespace sqs_ingest {
 struct SqsClientOptions {
     std::string queue_url; // opaque to us; sent as it is
     Url endpoint;          // where requests go
-    std::string region;
+    std::string region;    // empty: the environment's or the profile's
     CredentialsOptions credentials;
     HttpOptions http;
 };
@@ -26,7 +26,7 @@ struct SqsClientOptions {
 struct ReceiveResult {
     Result<Received, ApiError> outcome;
     std::size_t answer_bytes = 0;
-    bool waited = false;                                  // it was a long poll (wait_seconds > 0)
+    bool waited = false; // it was a long poll (wait_seconds > 0)
 };
 struct BatchResult { // of a delete or a visibility change
     Result<std::vector<FailedEntry>, ApiError> outcome;
@@ -40,9 +40,9 @@ struct SqsEvent {
     std::variant<ReceiveResult, BatchResult, AttributesResult> result;
 };
 
-// One request in flight per start_…() call; its end is an SqsEvent of advance() with the same id. A request that
-// cannot even be signed (no credentials) ends at the next advance() with an ApiError of class credentials, code
-// "NoCredentials".
+// One request in flight per start_…() call; its end is an SqsEvent of advance() with the same id. A request
+// that cannot even be signed (no credentials) ends at the next advance() with an ApiError of class
+// credentials, code "NoCredentials"; without a region, of class configuration, code "NoRegion".
 class SqsClient {
   public:
     explicit SqsClient(SqsClientOptions options);
@@ -57,8 +57,8 @@ class SqsClient {
     std::optional<std::chrono::milliseconds> timeout() const; // 0 when an event is ready
     std::vector<SqsEvent> advance();
 
-    // The queue's clock minus ours, from the last Date header: milliseconds; 0 before the first answer. Requests are
-    // dated by the queue's clock when it is more than 4 minutes away from ours.
+    // The queue's clock minus ours, from the last Date header: milliseconds; 0 before the first answer.
+    // Requests are dated by the queue's clock when it is more than 4 minutes away from ours.
     std::int64_t clock_skew_ms() const;
 
   private:
@@ -71,7 +71,7 @@ class SqsClient {
 
     TransferId send(ApiCall call, Pending pending, std::chrono::milliseconds total_timeout);
     TransferId refuse(const Pending& pending, ApiError error);
-    HttpRequest signed_request(ApiCall call, const Credentials& credentials) const;
+    HttpRequest signed_request(ApiCall call, const Credentials& credentials, const std::string& region) const;
     SqsEvent end(TransferId id, const Pending& pending, std::variant<HttpAnswer, TransportError> result);
     SqsEvent decode(TransferId id, const Pending& pending, std::variant<HttpAnswer, ApiError> answer);
     void note_clock(const std::string& date);

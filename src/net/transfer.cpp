@@ -85,6 +85,14 @@ std::string readable(CURLcode code) {
     }
 }
 
+// A message can quote a server's certificate, and that may hold any bytes.
+std::string printable(std::string text) {
+    for (char& c : text)
+        if (c < ' ' || c > '~')
+            c = '?';
+    return text;
+}
+
 bool was_sent(CURL* easy) {
     long bytes = 0;
     curl_easy_getinfo(easy, CURLINFO_REQUEST_SIZE, &bytes);
@@ -115,8 +123,7 @@ void Transfer::set_options(const HttpOptions& options) {
     set(easy, CURLOPT_POSTFIELDS, request_.body.data());
     set(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request_.body.size()));
 
-    // The total deadline is also the watchdog: a long poll is silent by design, so a low-speed limit says
-    // nothing.
+    // The total deadline is the watchdog too: a long poll is silent by design, so no low-speed limit.
     set(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(request_.connect_timeout.count()));
     set(easy, CURLOPT_TIMEOUT_MS, static_cast<long>(request_.total_timeout.count()));
     set(easy, CURLOPT_TCP_KEEPALIVE, 1L);
@@ -153,7 +160,8 @@ std::variant<HttpAnswer, TransportError> Transfer::end(CURLcode code) {
 }
 
 TransportError Transfer::error(CURLcode code) const {
-    TransportError error{readable(code), error_text_[0] ? error_text_.data() : curl_easy_strerror(code)};
+    TransportError error{readable(code),
+                         printable(error_text_[0] ? error_text_.data() : curl_easy_strerror(code))};
     // libcurl says this of a foreign URL, and of an answer that is no HTTP ("HTTP/0.9").
     if (code == CURLE_UNSUPPORTED_PROTOCOL)
         error.code = was_sent(easy()) ? "BadAnswer" : "BadUrl";

@@ -1,5 +1,4 @@
-// One HTTP request on one libcurl easy handle: its options, what libcurl hands over while it runs, and its
-// end as data.
+// One HTTP request on one libcurl easy handle: its options, what libcurl hands over, and its end as data.
 #pragma once
 
 #include "net/http.h"
@@ -20,8 +19,7 @@ struct CurlHeadersFree {
 };
 using CurlHeaders = std::unique_ptr<curl_slist, CurlHeadersFree>;
 
-// libcurl keeps its address and points into the request: it stays where it is while the handle is in a multi
-// handle.
+// It stays where it is: libcurl keeps its address and points into the request.
 class Transfer {
   public:
     // The handle is new or reset. Throws std::runtime_error or std::bad_alloc: libcurl is out of memory.

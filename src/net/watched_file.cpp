@@ -70,8 +70,7 @@ bool WatchedFile::update() {
     return true;
 }
 
-// The identity that counts is that of the file which was opened: it may not be the one that was looked at
-// before.
+// Keeps the identity of what was opened: that may not be the file that was looked at before.
 void WatchedFile::read() {
     const Descriptor file(open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)); // a FIFO must not block
     if (file.get() < 0) {

@@ -17,8 +17,7 @@ class WatchedFile {
     // Looks at the file; true: take_text() and error() are new. The first call is always true.
     bool update();
 
-    // The next update() reads the file, whatever its time says: a rewrite within the clock's grain can look
-    // the same.
+    // The next update() reads the file even if it looks the same: a rewrite within the clock's grain does.
     void forget() { seen_.reset(); }
 
     // Once for each update(): nothing is kept of what may be secret.

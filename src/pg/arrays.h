@@ -1,5 +1,5 @@
-// C++ values as one-dimensional Postgres arrays, in the current memory context. Inside call_pg: the element functions
-// must be free of destructors, they only look.
+// C++ values as one-dimensional Postgres arrays, in the current memory context. Inside call_pg: the element
+// functions must be free of destructors, they only look.
 #pragma once
 
 #include "pg/guard.h"
@@ -23,7 +23,8 @@ inline Datum text_datum(Text text) {
     return CStringGetTextDatum(converted);
 }
 
-inline Datum make_array(std::size_t n, Datum* values, bool* nulls, Oid type, int length, bool by_value, char align) {
+inline Datum make_array(std::size_t n, Datum* values, bool* nulls, Oid type, int length, bool by_value,
+                        char align) {
     if (n == 0)
         return PointerGetDatum(construct_empty_array(type));
     int dimensions = static_cast<int>(n), lower_bound = 1;
@@ -31,7 +32,7 @@ inline Datum make_array(std::size_t n, Datum* values, bool* nulls, Oid type, int
         construct_md_array(values, nulls, 1, &dimensions, &lower_bound, type, length, by_value, align));
 }
 
-template <class ElementOf> // Datum of position, or NULL by setting is_null
+template<class ElementOf> // Datum of position, or NULL by setting is_null
 Datum array_of(std::size_t n, Oid type, int length, bool by_value, char align, ElementOf element) {
     auto* values = static_cast<Datum*>(palloc(sizeof(Datum) * (n + 1)));
     auto* nulls = static_cast<bool*>(palloc0(sizeof(bool) * (n + 1)));
@@ -40,7 +41,7 @@ Datum array_of(std::size_t n, Oid type, int length, bool by_value, char align, E
     return make_array(n, values, nulls, type, length, by_value, align);
 }
 
-template <class TextOf>
+template<class TextOf>
 Datum text_array(std::size_t n, TextOf text_of) {
     return array_of(n, TEXTOID, -1, false, TYPALIGN_INT, [&](std::size_t i, bool& is_null) {
         const Text text = text_of(i);
@@ -49,7 +50,7 @@ Datum text_array(std::size_t n, TextOf text_of) {
     });
 }
 
-template <class BytesOf>
+template<class BytesOf>
 Datum bytea_array(std::size_t n, BytesOf bytes_of) {
     return array_of(n, BYTEAOID, -1, false, TYPALIGN_INT, [&](std::size_t i, bool&) {
         const Text bytes = bytes_of(i);
@@ -57,13 +58,13 @@ Datum bytea_array(std::size_t n, BytesOf bytes_of) {
     });
 }
 
-template <class TimeOf>
+template<class TimeOf>
 Datum timestamp_array(std::size_t n, TimeOf time_of) {
     return array_of(n, TIMESTAMPTZOID, sizeof(TimestampTz), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
                     [&](std::size_t i, bool&) { return TimestampTzGetDatum(time_of(i)); });
 }
 
-template <class NumberOf>
+template<class NumberOf>
 Datum int4_array(std::size_t n, NumberOf number_of) {
     return array_of(n, INT4OID, sizeof(int32), true, TYPALIGN_INT,
                     [&](std::size_t i, bool&) { return Int32GetDatum(number_of(i)); });

@@ -28,7 +28,9 @@ void install_signal_handlers() {
     BackgroundWorkerUnblockSignals();
 }
 
-bool terminate_requested() { return terminate_flag; }
+bool terminate_requested() {
+    return terminate_flag;
+}
 
 BackgroundWorker describe_process(const char* kind, const char* function, Datum argument) {
     BackgroundWorker process{};
@@ -41,6 +43,16 @@ BackgroundWorker describe_process(const char* kind, const char* function, Datum 
     strlcpy(process.bgw_name, kind, sizeof process.bgw_name);
     process.bgw_main_arg = argument;
     return process;
+}
+
+TurnMemory::TurnMemory()
+    : context_(ask_pg([] {
+          return AllocSetContextCreate(TopMemoryContext, "sqs_ingest turn", ALLOCSET_DEFAULT_SIZES);
+      })) {}
+
+void TurnMemory::begin_turn() {
+    MemoryContextReset(context_);
+    MemoryContextSwitchTo(context_);
 }
 
 void wait_for(int descriptor, long timeout_ms, uint32 wait_event) {

@@ -7,16 +7,28 @@ namespace sqs_ingest::pg {
 
 // Handlers for SIGTERM and SIGHUP, then signals are let in.
 //
-// SIGTERM is acted upon at safe points: terminate_requested(). A statement or a wait for standbys that is under way
-// is cancelled, so that a shutdown or DROP DATABASE WITH (FORCE) does not wait for a lock with us.
+// SIGTERM is acted upon at safe points: terminate_requested(). A statement or a wait for standbys that is
+// under way is cancelled, so that a shutdown or DROP DATABASE WITH (FORCE) does not wait for a lock with us.
 void install_signal_handlers();
 bool terminate_requested();
 
-// Fills in what all our background workers have in common. `kind` becomes bgw_type, as in "sqs_ingest worker".
+// Fills in what all our background workers have in common. `kind` becomes bgw_type, as in "sqs_ingest
+// worker".
 BackgroundWorker describe_process(const char* kind, const char* function, Datum argument);
 
-// Waits for the latch, for `descriptor` to become readable if it is not negative, or for `timeout_ms` (negative:
-// for ever). Ends the process when the postmaster is gone. Resets the latch.
+// The memory of one turn of a main loop: whatever Postgres allocates between two transactions goes at the
+// next turn.
+class TurnMemory {
+  public:
+    TurnMemory();
+    void begin_turn(); // frees the last turn's, and makes it the current context
+
+  private:
+    MemoryContext context_;
+};
+
+// Waits for the latch, for `descriptor` to become readable if it is not negative, or for `timeout_ms`
+// (negative: for ever). Ends the process when the postmaster is gone. Resets the latch.
 void wait_for(int descriptor, long timeout_ms, uint32 wait_event);
 
 } // namespace sqs_ingest::pg

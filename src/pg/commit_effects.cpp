@@ -44,10 +44,11 @@ static void at_transaction_end(XactEvent event, void*) {
         return;
     switch (event) {
     case XACT_EVENT_PRE_PREPARE:
-        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                        errmsg("cannot PREPARE a transaction that has started, stopped or changed a pipeline of "
-                               "sqs_ingest"),
-                        errhint("Use COMMIT.")));
+        ereport(ERROR,
+                (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                 errmsg("cannot PREPARE a transaction that has started, stopped or changed a pipeline of "
+                        "sqs_ingest"),
+                 errhint("Use COMMIT.")));
         break;
     case XACT_EVENT_COMMIT:
     case XACT_EVENT_ABORT: {
@@ -82,7 +83,8 @@ static void at_subtransaction_end(SubXactEvent event, SubTransactionId mine, Sub
 }
 
 // DROP EXTENSION: an idle worker runs no SQL that could tell.
-static void on_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void* argument) {
+static void on_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id,
+                             void* argument) {
     if (previous_access_hook)
         previous_access_hook(access, class_id, object_id, sub_id, argument);
     if (access != OAT_DROP || class_id != ExtensionRelationId || !shared_state())
@@ -108,7 +110,9 @@ void register_commit_effects() {
     object_access_hook = on_object_access;
 }
 
-void look_again_at_commit() { look_again = true; }
+void look_again_at_commit() {
+    look_again = true;
+}
 
 void hold_pipeline(const char* name) {
     for (int i = 0; i < holds_count; ++i)

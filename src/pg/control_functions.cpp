@@ -21,8 +21,8 @@ void require_preload() {
     const std::string list = others && *others ? std::string(others) + ",sqs_ingest" : "sqs_ingest";
     throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                      "sqs_ingest is not in shared_preload_libraries, so there is no background worker",
-                     "Add this line to postgresql.conf and restart the server: shared_preload_libraries = '" + list +
-                         "'");
+                     "Add this line to postgresql.conf and restart the server: shared_preload_libraries = '" +
+                         list + "'");
 }
 
 void require_own_pipeline(const PipelineRow& row) {
@@ -36,17 +36,29 @@ void report_obstacle(const std::optional<Obstacle>& obstacle) {
         throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, obstacle->message, obstacle->hint);
 }
 
-// The table user_logins where the caller's search_path finds or would create it: its qualified name.
+// The table user_logins that the caller's search_path finds, temporary ones aside; made if there is none. Its
+// qualified name.
 std::string find_or_create_user_logins() {
-    auto found = query("SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c"
-                       " JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace"
-                       " WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass('user_logins')::pg_catalog.oid");
+    const auto find = [] {
+        return query(
+            "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c"
+            " JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace"
+            " WHERE c.relname OPERATOR(pg_catalog.=) 'user_logins'"
+            " AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}')"
+            " AND n.nspname OPERATOR(pg_catalog.=) ANY (pg_catalog.current_schemas(false))"
+            " ORDER BY pg_catalog.array_position(pg_catalog.current_schemas(false), n.nspname) LIMIT 1");
+    };
+    auto found = find();
     if (found.empty()) {
-        query("CREATE TABLE user_logins (user_id varchar(128), device_type varchar(32), masked_ip varchar(256),"
-              " masked_device_id varchar(256), locale varchar(32), app_version integer, create_date date)");
+        query(
+            "CREATE TABLE user_logins (user_id varchar(128), device_type varchar(32), masked_ip varchar(256),"
+            " masked_device_id varchar(256), locale varchar(32), app_version integer, create_date date)");
         call_pg([] { ereport(NOTICE, (errmsg("created the target table \"user_logins\""))); });
-        return find_or_create_user_logins();
+        found = find();
     }
+    if (found.empty())
+        throw make_error(ERRCODE_UNDEFINED_TABLE, "the target table \"user_logins\" could not be made",
+                         "Check search_path: its first schema must be one where tables can be made.");
     return *found.front().front();
 }
 
@@ -55,9 +67,11 @@ void create_built_in_pipeline(const Extension& extension) {
     const std::string owner = std::to_string(GetUserId());
     AsExtensionOwner as_owner(extension);
     query("INSERT INTO " + extension.table("sqs_ingest_pipeline") +
-              " (name, owner, target, columns, mask_method) VALUES ($1, $2::pg_catalog.oid::pg_catalog.regrole, $3,"
+              " (name, owner, target, columns, mask_method) VALUES ($1, "
+              "$2::pg_catalog.oid::pg_catalog.regrole, $3,"
               " $4::pg_catalog.jsonb, $5)",
-          {kBuiltIn, owner, target, std::string(user_logins_mapping()), to_string(current_settings().mask_method)});
+          {kBuiltIn, owner, target, std::string(user_logins_mapping()),
+           to_string(current_settings().mask_method)});
 }
 
 PipelineRow find_or_create_pipeline_row(const Extension& extension, const std::string& name) {
@@ -65,10 +79,12 @@ PipelineRow find_or_create_pipeline_row(const Extension& extension, const std::s
     if (row)
         return *row;
     if (name != kBuiltIn)
-        throw make_error(ERRCODE_UNDEFINED_OBJECT, "pipeline \"" + name + "\" does not exist",
-                         "The table sqs_ingest_pipeline lists the pipelines; sqs_ingest_start() without an argument "
-                         "makes \"user_logins\".");
-    // The first start makes what is missing. Later a lost keyring is an error: new keys would break duplicates.
+        throw make_error(
+            ERRCODE_UNDEFINED_OBJECT, "pipeline \"" + name + "\" does not exist",
+            "The table sqs_ingest_pipeline lists the pipelines; sqs_ingest_start() without an argument "
+            "makes \"user_logins\".");
+    // The first start makes what is missing. Later a lost keyring is an error: new keys would break
+    // duplicates.
     if (keyring_is_missing() && superuser())
         create_keyring();
     create_built_in_pipeline(extension);
@@ -131,9 +147,10 @@ void wait_for_workers(const std::string& name) {
     ConditionVariableCancelSleep();
     if (!gone)
         call_pg([&] {
-            ereport(WARNING, (errmsg("the workers of pipeline \"%s\" are still finishing", name.c_str()),
-                              errhint("They may wait for a lock that this transaction holds, or for a standby. They "
-                                      "end when they can; sqs_ingest_status() shows it.")));
+            ereport(WARNING,
+                    (errmsg("the workers of pipeline \"%s\" are still finishing", name.c_str()),
+                     errhint("They may wait for a lock that this transaction holds, or for a standby. They "
+                             "end when they can; sqs_ingest_status() shows it.")));
         });
 }
 
@@ -171,6 +188,8 @@ PG_FUNCTION_INFO_V1(sqs_ingest_start);
 Datum sqs_ingest_start(PG_FUNCTION_ARGS) {
     using namespace sqs_ingest::pg;
     const char* name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    PreventCommandIfReadOnly("sqs_ingest_start()");
+    PreventCommandDuringRecovery("sqs_ingest_start()");
     PG_RETURN_BOOL(pg_entry([&] { return start(name); }));
 }
 
@@ -178,6 +197,8 @@ PG_FUNCTION_INFO_V1(sqs_ingest_stop);
 Datum sqs_ingest_stop(PG_FUNCTION_ARGS) {
     using namespace sqs_ingest::pg;
     const char* name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    PreventCommandIfReadOnly("sqs_ingest_stop()");
+    PreventCommandDuringRecovery("sqs_ingest_stop()");
     PG_RETURN_BOOL(pg_entry([&] { return stop(name); }));
 }
 

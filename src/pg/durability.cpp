@@ -4,13 +4,16 @@ namespace sqs_ingest::pg {
 
 namespace {
 
-// From the setting, not from WalSndCtl's own flag, whose form changed in minor releases. Around a change of the
-// setting this errs towards waiting.
-bool standbys_are_configured() { return max_wal_senders > 0 && SyncRepStandbyNames && *SyncRepStandbyNames; }
+// From the setting, not from WalSndCtl's own flag, whose form changed in minor releases. Around a change of
+// the setting this errs towards waiting.
+bool standbys_are_configured() {
+    return max_wal_senders > 0 && SyncRepStandbyNames && *SyncRepStandbyNames;
+}
 
 // SyncRepWaitForLSN() returns early, with a warning only, when the wait is cancelled.
 bool standbys_confirmed(XLogRecPtr commit_end) {
-    const int mode = synchronous_commit >= SYNCHRONOUS_COMMIT_REMOTE_APPLY ? SYNC_REP_WAIT_APPLY : SYNC_REP_WAIT_FLUSH;
+    const int mode =
+        synchronous_commit >= SYNCHRONOUS_COMMIT_REMOTE_APPLY ? SYNC_REP_WAIT_APPLY : SYNC_REP_WAIT_FLUSH;
     LWLockAcquire(SyncRepLock, LW_SHARED);
     const bool confirmed = WalSndCtl->lsn[mode] >= commit_end;
     LWLockRelease(SyncRepLock);
@@ -19,9 +22,11 @@ bool standbys_confirmed(XLogRecPtr commit_end) {
 
 } // namespace
 
-bool durable_barrier(XLogRecPtr commit_end) {
+bool durable_barrier(XLogRecPtr commit_end, bool wait) {
     call_pg([&] {
         XLogFlush(commit_end);
+        if (!wait)
+            return;
         // As at commit: the wait is not to be interrupted by a longjmp.
         HOLD_INTERRUPTS();
         SyncRepWaitForLSN(commit_end, true);

@@ -8,14 +8,17 @@ namespace sqs_ingest::pg {
 
 namespace {
 
-ObjectAddress this_database() { return ObjectAddress{DatabaseRelationId, MyDatabaseId, 0}; }
+ObjectAddress this_database() {
+    return ObjectAddress{DatabaseRelationId, MyDatabaseId, 0};
+}
 
 // A label that is not ours to understand means nothing is enabled: starting on a guess could eat a queue.
 PipelineNames parse_label(const char* label, Oid database) {
     if (!label)
         return {};
     const auto json = nlohmann::json::parse(label, nullptr, false);
-    if (!json.is_object() || !json.contains("database") || json["database"] != database || !json.contains("pipelines"))
+    if (!json.is_object() || !json.contains("database") || json["database"] != database ||
+        !json.contains("pipelines"))
         return {};
     PipelineNames names;
     for (const auto& name : json["pipelines"])
@@ -29,8 +32,8 @@ std::string format_label(const PipelineNames& names, Oid database) {
 }
 
 extern "C" {
-// SECURITY LABEL by hand, or from pg_dumpall's output: a superuser may set it, and it counts only where it names
-// the database.
+// SECURITY LABEL by hand, or from pg_dumpall's output: a superuser may set it, and it counts only where it
+// names the database.
 static void check_label(const ObjectAddress* object, const char*) {
     if (!superuser())
         ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -44,7 +47,9 @@ static void check_label(const ObjectAddress* object, const char*) {
 
 } // namespace
 
-void register_label() { register_label_provider(kLabelProvider, check_label); }
+void register_label() {
+    register_label_provider(kLabelProvider, check_label);
+}
 
 PipelineNames enabled_pipelines() {
     const ObjectAddress database = this_database();
@@ -80,8 +85,10 @@ std::map<Oid, PipelineNames> enabled_pipelines_everywhere() {
         while (HeapTuple tuple = systable_getnext(scan)) {
             auto* form = reinterpret_cast<Form_pg_shseclabel>(GETSTRUCT(tuple));
             bool no_provider, no_label;
-            Datum provider = heap_getattr(tuple, Anum_pg_shseclabel_provider, RelationGetDescr(relation), &no_provider);
-            Datum label = heap_getattr(tuple, Anum_pg_shseclabel_label, RelationGetDescr(relation), &no_label);
+            Datum provider =
+                heap_getattr(tuple, Anum_pg_shseclabel_provider, RelationGetDescr(relation), &no_provider);
+            Datum label =
+                heap_getattr(tuple, Anum_pg_shseclabel_label, RelationGetDescr(relation), &no_label);
             if (form->classoid != DatabaseRelationId || no_provider || no_label ||
                 strcmp(TextDatumGetCString(provider), kLabelProvider) != 0)
                 continue;

@@ -14,7 +14,8 @@ std::optional<Extension> find_extension() {
             return result;
         Relation relation = table_open(ExtensionRelationId, AccessShareLock);
         ScanKeyData key;
-        ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(result.oid));
+        ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
+                    ObjectIdGetDatum(result.oid));
         SysScanDesc scan = systable_beginscan(relation, ExtensionOidIndexId, true, nullptr, 1, &key);
         if (HeapTuple tuple = systable_getnext(scan)) {
             auto* form = reinterpret_cast<Form_pg_extension>(GETSTRUCT(tuple));
@@ -43,8 +44,8 @@ AsExtensionOwner::AsExtensionOwner(const Extension& extension) {
     GetUserIdAndSecContext(&user_, &security_context_);
     guc_level_ = NewGUCNestLevel();
     call_pg([] {
-        set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-                          false);
+        set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+                          true, 0, false);
     });
     SetUserIdAndSecContext(extension.owner, security_context_ | SECURITY_LOCAL_USERID_CHANGE);
 }

@@ -4,10 +4,14 @@ namespace sqs_ingest::pg {
 
 namespace {
 
-template <std::size_t N>
+template<std::size_t N>
 void copy_text(char (&to)[N], const char* from) {
-    if (from)
-        strlcpy(to, from, N);
+    if (!from)
+        return;
+    // Never through a character: the text reaches clients.
+    const int kept = pg_mbcliplen(from, static_cast<int>(strlen(from)), N - 1);
+    std::memcpy(to, from, static_cast<std::size_t>(kept));
+    to[kept] = 0;
 }
 
 void fill(ErrorReport& report, int sqlstate, const char* message) {
@@ -17,7 +21,8 @@ void fill(ErrorReport& report, int sqlstate, const char* message) {
 
 } // namespace
 
-PgError make_error(int sqlstate, const std::string& message, const std::string& hint, const std::string& detail) {
+PgError make_error(int sqlstate, const std::string& message, const std::string& hint,
+                   const std::string& detail) {
     ErrorReport report;
     fill(report, sqlstate, message.c_str());
     copy_text(report.hint, hint.c_str());
@@ -30,9 +35,7 @@ bool run_guarded(void (*call)(void*), void* argument, ErrorReport& report) noexc
     volatile bool raised = false;
 
     PG_TRY();
-    {
-        call(argument);
-    }
+    { call(argument); }
     PG_CATCH();
     {
         MemoryContextSwitchTo(context);

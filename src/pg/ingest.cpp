@@ -14,45 +14,51 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr int kMaxReceives = 8;            // at once
-constexpr std::size_t kMaxHeld = 2000;     // messages received and not deleted, far below SQS's 120,000 in flight
-constexpr std::size_t kMaxBatch = 500;     // messages a transaction
+constexpr int kMaxReceives = 8;        // at once
+constexpr std::size_t kMaxHeld = 2000; // messages received and not deleted, far below SQS's 120,000 in flight
+constexpr std::size_t kMaxBatch = 500; // messages a transaction
 constexpr std::size_t kMaxBatchBytes = 16u << 20;
-constexpr std::size_t kMaxDeletes = 8;     // delete requests at once
-constexpr auto kLinger = 10ms;             // under load a batch waits this long for more
-constexpr auto kStopTime = 10s;            // for what remains to be done after stop()
-constexpr auto kAttributesAge = 15min;     // the queue's attributes are read again
+constexpr std::size_t kMaxDeletes = 8; // delete requests at once
+constexpr auto kLinger = 10ms;         // under load a batch waits this long for more
+constexpr auto kStopTime = 10s;        // for what remains to be done after stop()
+constexpr auto kAttributesAge = 15min; // the queue's attributes are read again
 constexpr auto kPruneEvery = 1min;
-constexpr auto kRetentionMargin = 24h;     // beyond the queue's retention before a ledger entry goes
-constexpr int kRoundsOfEveryRow = 8;       // before a batch whose every row fails is blamed on its rows ...
-constexpr int kRoundsOfOneRow = 3;         // ... and a batch of one
+constexpr auto kRetentionMargin = 24h; // beyond the queue's retention before a ledger entry goes
+constexpr int kRoundsOfEveryRow = 8;   // before a batch whose every row fails is blamed on its rows ...
+constexpr int kRoundsOfOneRow = 3;     // ... and a batch of one
 constexpr BackoffRange kDatabaseBackoff{1s, 20s};
 
-double random_fraction() { return pg_prng_double(&pg_global_prng_state); }
+double random_fraction() {
+    return pg_prng_double(&pg_global_prng_state);
+}
 
 Trouble trouble_of(const ApiError& error, const Pipeline& pipeline) {
-    const std::string what = error.code == "QueueDoesNotExist"
-                                 ? "queue \"" + pipeline.queue_url + "\" does not exist"
-                                 : "queue \"" + pipeline.queue_url + "\": " +
-                                       (error.message.empty() ? error.code : error.message);
+    const std::string what =
+        error.code == "QueueDoesNotExist"
+            ? "queue \"" + pipeline.queue_url + "\" does not exist"
+            : "queue \"" + pipeline.queue_url + "\": " + (error.message.empty() ? error.code : error.message);
     return make_trouble(error.code.c_str(), what, advice(error), GetCurrentTimestamp());
 }
 
-// A row's error names no value: only its class and the constraint. A pipeline's error names tables and rights.
+// A row's error names no value: only its class and the constraint. A pipeline's error names tables and
+// rights.
 Trouble trouble_of(const WriteFault& fault, const Pipeline& pipeline) {
     const auto& report = fault.report;
     const std::string state = unpack_sql_state(report.sqlstate);
     if (fault.every_row)
-        return make_trouble(state.c_str(),
-                            "every row of a batch is refused by table " + pipeline.row.target + " with SQLSTATE " +
-                                state + (report.constraint[0] ? std::string(", constraint ") + report.constraint : ""),
-                            "If the table is at fault (a sequence, a partition, a new column), mend it. Otherwise the "
-                            "messages become dead letters after some more tries.",
-                            GetCurrentTimestamp());
+        return make_trouble(
+            state.c_str(),
+            "every row of a batch is refused by table " + pipeline.row.target + " with SQLSTATE " + state +
+                (report.constraint[0] ? std::string(", constraint ") + report.constraint : ""),
+            "If the table is at fault (a sequence, a partition, a new column), mend it. Otherwise the "
+            "messages become dead letters after some more tries.",
+            GetCurrentTimestamp());
     return make_trouble(state.c_str(), report.message,
-                        report.hint[0] ? report.hint
-                                       : "Nothing is lost: the messages are kept, and ingestion goes on by itself "
-                                         "when table " + pipeline.row.target + " can be written again.",
+                        report.hint[0]
+                            ? report.hint
+                            : "Nothing is lost: the messages are kept, and ingestion goes on by itself "
+                              "when table " +
+                                  pipeline.row.target + " can be written again.",
                         GetCurrentTimestamp());
 }
 
@@ -65,17 +71,20 @@ TimestampTz timestamp_of_ms(std::int64_t epoch_ms) {
 }
 
 std::int64_t now_ms() {
-    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+    return std::chrono::duration_cast<std::chrono::milliseconds>(
+               std::chrono::system_clock::now().time_since_epoch())
         .count();
 }
 
-std::vector<std::string_view> views(const std::vector<std::string>& texts) { return {texts.begin(), texts.end()}; }
+std::vector<std::string_view> views(const std::vector<std::string>& texts) {
+    return {texts.begin(), texts.end()};
+}
 
 } // namespace
 
 Ingest::Ingest(const Pipeline& pipeline, const Extension& extension, PipelineEntry& entry, WorkerSlot& slot)
-    : pipeline_(pipeline), entry_(entry), slot_(slot), sink_(pipeline, extension), client_(client_options(pipeline)),
-      gate_(kMaxReceives, kMaxHeld), batch_limit_(kMaxBatch) {
+    : pipeline_(pipeline), entry_(entry), slot_(slot), sink_(pipeline, extension),
+      client_(client_options(pipeline)), gate_(kMaxReceives, kMaxHeld), batch_limit_(kMaxBatch) {
     visibility_.write_time = kTransactionTimeout;
 }
 
@@ -106,13 +115,15 @@ void Ingest::turn(Instant now) {
     report(now);
 }
 
-// --- obstructions ---------------------------------------------------------------------------------------------------
+// --- obstructions
+// ---------------------------------------------------------------------------------------------------
 
 void Ingest::obstruct(Obstruction& obstruction, Trouble trouble, BackoffRange range, Instant now) {
     // A line when it begins and when it changes; the status shows the rest.
     if (!obstruction.active || strcmp(obstruction.trouble.code, trouble.code) != 0)
         call_pg([&] {
-            ereport(LOG, (errmsg("sqs_ingest pipeline \"%s\" backs off: %s", NameStr(entry_.name), trouble.message),
+            ereport(LOG, (errmsg("sqs_ingest pipeline \"%s\" backs off: %s", NameStr(entry_.name),
+                                 trouble.message),
                           trouble.hint[0] ? errhint("%s", trouble.hint) : 0));
         });
     obstruction.active = true;
@@ -127,10 +138,13 @@ void Ingest::clear(Obstruction& obstruction, const char* what) {
     if (!obstruction.active)
         return;
     obstruction.active = false;
-    call_pg([&] { ereport(LOG, (errmsg("sqs_ingest pipeline \"%s\" goes on: %s", NameStr(entry_.name), what))); });
+    call_pg([&] {
+        ereport(LOG, (errmsg("sqs_ingest pipeline \"%s\" goes on: %s", NameStr(entry_.name), what)));
+    });
 }
 
-// --- the queue's attributes -----------------------------------------------------------------------------------------
+// --- the queue's attributes
+// -----------------------------------------------------------------------------------------
 
 void Ingest::ask_for_attributes(Instant now) {
     const bool due = !attributes_read_ || now - *attributes_read_ > kAttributesAge;
@@ -157,11 +171,12 @@ void Ingest::on_attributes(const AttributesResult& result, Instant now) {
     clear(queue_, "the queue answers");
 }
 
-// --- receive --------------------------------------------------------------------------------------------------------
+// --- receive
+// --------------------------------------------------------------------------------------------------------
 
 void Ingest::start_receives(Instant now) {
-    // While something is wrong nothing more is received. One exception: a lone message that the table refuses gets
-    // company, which tells whether it is the message or the table.
+    // While something is wrong nothing more is received. One exception: a lone message that the table refuses
+    // gets company, which tells whether it is the message or the table.
     const bool lone_suspect = rounds_of_every_row_ > 0 && in_hand_.size() < 2;
     if (stop_deadline_ || !attributes_read_ || !sink_ready_ || waits(queue_, now) ||
         (database_.active && !lone_suspect) || !unconfirmed_.receipts.empty())
@@ -169,8 +184,9 @@ void Ingest::start_receives(Instant now) {
     while (gate_.may_start(static_cast<int>(receives_.size()), held())) {
         // One long poll; the first receive after an error is short too, to see soon that it is over.
         const bool long_poll = receives_.empty() && !queue_.active;
-        receives_.insert(client_.start_receive(ReceiveGate::kMaxMessages, long_poll ? ReceiveGate::kLongPollSeconds
-                                                                                    : ReceiveGate::kShortPollSeconds));
+        receives_.insert(
+            client_.start_receive(ReceiveGate::kMaxMessages, long_poll ? ReceiveGate::kLongPollSeconds
+                                                                       : ReceiveGate::kShortPollSeconds));
     }
 }
 
@@ -188,15 +204,18 @@ void Ingest::on_received(ReceiveResult result, Instant now) {
     const int n = static_cast<int>(received.messages.size());
     gate_.answered(n);
     last_receive_was_empty_ = n == 0;
+    std::optional<Trouble> damaged;
+    if (!received.damaged.empty())
+        damaged = make_trouble("DamagedMessage", received.damaged.front(),
+                               "The message was not taken; it returns to the queue by itself.",
+                               GetCurrentTimestamp());
     {
         StateLock lock;
         entry_.last_poll = GetCurrentTimestamp();
         if (n == 0)
             entry_.lag_ms = 0;
-        if (!received.damaged.empty())
-            entry_.last_error = make_trouble("DamagedMessage", received.damaged.front(),
-                                             "The message was not taken; it returns to the queue by itself.",
-                                             GetCurrentTimestamp());
+        if (damaged)
+            entry_.last_error = *damaged;
     }
     count(Counter::received, n);
     for (auto& message : received.messages)
@@ -219,13 +238,14 @@ void Ingest::take(Message message, Instant now) {
     in_hand_.push_back(std::move(delivery));
 }
 
-// --- visibility -----------------------------------------------------------------------------------------------------
+// --- visibility
+// -----------------------------------------------------------------------------------------------------
 
 void Ingest::keep_visible(Instant now) {
     // What expired belongs to the queue again: it comes back.
-    const auto expired = std::stable_partition(in_hand_.begin(), in_hand_.end(), [&](const Delivery& delivery) {
-        return delivery.visible_until > now;
-    });
+    const auto expired =
+        std::stable_partition(in_hand_.begin(), in_hand_.end(),
+                              [&](const Delivery& delivery) { return delivery.visible_until > now; });
     if (expired != in_hand_.end()) {
         count(Counter::released, in_hand_.end() - expired);
         in_hand_.erase(expired, in_hand_.end());
@@ -310,12 +330,21 @@ void Ingest::release(std::vector<Delivery> deliveries) {
     count_in_hand();
 }
 
-// --- write ----------------------------------------------------------------------------------------------------------
+// --- write
+// ----------------------------------------------------------------------------------------------------------
 
 // Finds out whether there is a keyring and a table to write to: before the first receive, and after a fault.
 void Ingest::make_ready(Instant now) {
-    if (sink_ready_ || stop_deadline_ || waits(database_, now))
+    if (stop_deadline_ || waits(database_, now))
         return;
+    if (sink_ready_) {
+        // What could not be written went back to the queue meanwhile: nothing is left that could tell.
+        if (database_.active && in_hand_.empty() && unconfirmed_.receipts.empty()) {
+            rounds_of_every_row_ = 0;
+            clear(database_, "nothing is in hand any more");
+        }
+        return;
+    }
     const Keyring* keyring = nullptr;
     try {
         keyring = &current_keyring();
@@ -370,7 +399,8 @@ void Ingest::write(Instant now) {
     if (result.ok()) {
         on_written(std::move(batch), result.value(), now);
     } else {
-        in_hand_.insert(in_hand_.begin(), std::make_move_iterator(batch.begin()), std::make_move_iterator(batch.end()));
+        in_hand_.insert(in_hand_.begin(), std::make_move_iterator(batch.begin()),
+                        std::make_move_iterator(batch.end()));
         on_write_fault(result.error(), now);
     }
     count_in_hand();
@@ -418,14 +448,16 @@ void Ingest::on_write_fault(const WriteFault& fault, Instant now) {
         release(std::exchange(in_hand_, {}));
 }
 
-// --- commit to delete -----------------------------------------------------------------------------------------------
+// --- commit to delete
+// -----------------------------------------------------------------------------------------------
 
 void Ingest::confirm_commits(Instant now) {
     if (unconfirmed_.receipts.empty() || waits(database_, now))
         return;
     bool durable = false;
     try {
-        durable = durable_barrier(unconfirmed_.end);
+        // While stopping, the standbys are asked but not waited for.
+        durable = durable_barrier(unconfirmed_.end, !stop_deadline_);
     } catch (const PgError& error) {
         obstruct(database_, trouble_of(WriteFault{error.report()}, pipeline_), kDatabaseBackoff, now);
         return;
@@ -436,7 +468,7 @@ void Ingest::confirm_commits(Instant now) {
                               "The messages are deleted when they have. Check the standbys and "
                               "synchronous_standby_names.",
                               GetCurrentTimestamp()),
-                 kDatabaseBackoff, now);
+                 stop_deadline_ ? BackoffRange{100ms, 500ms} : kDatabaseBackoff, now);
         return;
     }
     if (strcmp(database_.trouble.code, "NotConfirmed") == 0)
@@ -477,16 +509,17 @@ void Ingest::on_deleted(TransferId id, const BatchResult& result, Instant now) {
             continue;
         }
         count(Counter::delete_failures);
-        StateLock lock;
-        entry_.last_error = trouble_of(*errors[i], pipeline_);
         // A stale handle stays stale: the message comes back with a new one.
         if (errors[i]->error_class != ErrorClass::receipt)
             deletes_.retry(std::move(entries[i]), now, random_fraction());
+        const auto trouble = trouble_of(*errors[i], pipeline_);
+        StateLock lock;
+        entry_.last_error = trouble;
     }
 }
 
-// Ledger entries of messages that the queue cannot deliver any more, by the queue's clock, in small steps and only
-// when something was written: an idle pipeline runs no SQL.
+// Ledger entries of messages that the queue cannot deliver any more, by the queue's clock, in small steps and
+// only when something was written: an idle pipeline runs no SQL.
 void Ingest::prune_ledger(Instant now) {
     if (!retention_ || latest_sent_ms_ == 0 || now < next_prune_ || !sink_ready_ || database_.active ||
         unconfirmed_.end != 0 || stop_deadline_)
@@ -494,7 +527,9 @@ void Ingest::prune_ledger(Instant now) {
     next_prune_ = now + kPruneEvery;
     const auto age = std::chrono::milliseconds(*retention_) + std::chrono::milliseconds(kRetentionMargin);
     try {
-        const auto removed = sink_.prune_ledger(timestamp_of_ms(latest_sent_ms_ - age.count()));
+        // By the queue's clock: its newest message, or its Date header should a SentTimestamp be nonsense.
+        const auto queue_now = std::min(latest_sent_ms_, now_ms() + client_.clock_skew_ms());
+        const auto removed = sink_.prune_ledger(timestamp_of_ms(queue_now - age.count()));
         if (removed == Sink::kPruneStep)
             next_prune_ = now + 1s;
         else
@@ -505,7 +540,8 @@ void Ingest::prune_ledger(Instant now) {
     }
 }
 
-// --- stop, wait, report ---------------------------------------------------------------------------------------------
+// --- stop, wait, report
+// ---------------------------------------------------------------------------------------------
 
 void Ingest::stop(Instant now) {
     if (stop_deadline_)
@@ -539,15 +575,15 @@ std::optional<std::chrono::milliseconds> Ingest::timeout(Instant now) const {
     const auto at = [&](Instant when) { next = std::min(next.value_or(when), when); };
     if (const auto network = client_.timeout())
         at(now + *network);
-    if (queue_.active && receives_.empty() && !attributes_request_)
+    // Only what lies ahead: a time that is over, and was not acted upon in this turn, would make the loop
+    // spin.
+    if (waits(queue_, now) && receives_.empty())
         at(queue_.retry_at);
-    if (database_.active)
+    if (waits(database_, now))
         at(database_.retry_at);
     if (!in_hand_.empty()) {
-        if (batch_is_due(now)) // waits for an extension
-            at(std::max(now + kLinger, next_visibility_change_));
-        else if (!database_.active)
-            at(oldest_in_hand_ + kLinger);
+        if (!waits(database_, now))
+            at(std::max({now + kLinger, oldest_in_hand_ + kLinger, next_visibility_change_}));
         for (const auto& delivery : in_hand_)
             at(delivery.extending ? delivery.visible_until
                                   : std::max(next_visibility_change_, visibility_.due_at(delivery)));

@@ -1,7 +1,8 @@
-// One pipeline's ingestion: receive, transform, write, delete. The state machine is drawn in docs/architecture.md.
+// One pipeline's ingestion: receive, transform, write, delete. The state machine is drawn in
+// docs/architecture.md.
 //
-// Driven by turn(), which never waits for the network; the owner waits between turns until descriptor() is readable,
-// or timeout() is over. Only a write (and its commit) takes time.
+// Driven by turn(), which never waits for the network; the owner waits between turns until descriptor() is
+// readable, or timeout() is over. Only a write (and its commit) takes time.
 #pragma once
 
 #include "core/policy/backoff.h"
@@ -21,7 +22,8 @@ class Ingest {
 
     void turn(Instant now);
 
-    // Receives nothing more; writes what is in hand if that can be done, deletes what was written, releases the rest.
+    // Receives nothing more; writes what is in hand if that can be done, deletes what was written, releases
+    // the rest.
     void stop(Instant now);
     bool stopped() const; // after stop(): nothing is left to do, or the time for it is over
 
@@ -108,7 +110,7 @@ class Ingest {
     Commit unconfirmed_; // committed, and not known to be durable
     DeleteQueue deletes_;
 
-    bool last_receive_was_empty_ = false;
+    bool last_receive_was_empty_ = true; // so far
     std::optional<Instant> stop_deadline_;
 };
 

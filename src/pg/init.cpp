@@ -1,5 +1,5 @@
-// The library's entry point. In the postmaster it declares things and initialises no library: OpenSSL, libcurl and
-// threads belong to the processes that use them.
+// The library's entry point. In the postmaster it declares things and initialises no library: OpenSSL,
+// libcurl and threads belong to the processes that use them.
 #include "pg/background.h"
 #include "pg/commit_effects.h"
 #include "pg/enabled.h"

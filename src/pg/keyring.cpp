@@ -33,7 +33,8 @@ void prepare_secure_memory() {
 
 PgError keyring_error(const KeyringFileError& error) {
     const bool missing = error.kind == KeyringFileError::Kind::missing;
-    return make_error(missing ? ERRCODE_UNDEFINED_FILE : ERRCODE_CONFIG_FILE_ERROR, error.message, error.hint);
+    return make_error(missing ? ERRCODE_UNDEFINED_FILE : ERRCODE_CONFIG_FILE_ERROR, error.message,
+                      error.hint);
 }
 
 void warn_about(const KeyringFileError& error) {
@@ -75,13 +76,15 @@ std::string create_keyring() {
     if (!ring.ok())
         throw keyring_error(ring.error());
     call_pg([&] {
-        ereport(NOTICE, (errmsg("created the masking keyring \"%s\"", path.c_str()),
-                         errhint("Back it up apart from the database: without it, masks cannot be computed again and "
-                                 "dead letters cannot be opened.")));
+        ereport(NOTICE,
+                (errmsg("created the masking keyring \"%s\"", path.c_str()),
+                 errhint("Back it up apart from the database: without it, masks cannot be computed again and "
+                         "dead letters cannot be opened.")));
         if (lies_inside_data_directory(path))
-            ereport(WARNING, (errmsg("the masking keyring \"%s\" lies inside the data directory", path.c_str()),
-                              errdetail("Base backups of this server carry the key."),
-                              errhint("Set sqs_ingest.mask_keyring to a file elsewhere and move it there.")));
+            ereport(WARNING,
+                    (errmsg("the masking keyring \"%s\" lies inside the data directory", path.c_str()),
+                     errdetail("Base backups of this server carry the key."),
+                     errhint("Set sqs_ingest.mask_keyring to a file elsewhere and move it there.")));
     });
     return path;
 }

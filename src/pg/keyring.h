@@ -6,12 +6,12 @@
 
 namespace sqs_ingest::pg {
 
-// The ring in force. A file that became bad keeps the ring that was read before it, with a warning in the log.
-// Throws PgError when there is none.
+// The ring in force. A file that became bad keeps the ring that was read before it, with a warning in the
+// log. Throws PgError when there is none.
 const Keyring& current_keyring();
 
-// Makes the file at keyring_path(); throws PgError when there is one. Returns the path; warns when it lies inside the
-// data directory, whose base backups then carry the key.
+// Makes the file at keyring_path(); throws PgError when there is one. Returns the path; warns when it lies
+// inside the data directory, whose base backups then carry the key.
 std::string create_keyring();
 
 bool keyring_is_missing(); // no file at keyring_path()

@@ -1,9 +1,9 @@
 // The launcher: one static process without a database that keeps the wanted and the actual workers the same.
 //
-// Every pass starts from the catalogs: the security labels of the databases say which pipelines are enabled. When
-// something changed (a nudge from start(), stop() or a change of a pipeline; SIGHUP; its own start), scouts read the
-// details from each database. Then workers are asked to stop or launched. A nudge that got lost costs a minute, never
-// a pipeline.
+// Every pass starts from the catalogs: the security labels of the databases say which pipelines are enabled.
+// When something changed (a nudge from start(), stop() or a change of a pipeline; SIGHUP; its own start),
+// scouts read the details from each database. Then workers are asked to stop or launched. A nudge that got
+// lost costs a minute, never a pipeline.
 #include "pg/background.h"
 #include "pg/enabled.h"
 #include "pg/settings.h"
@@ -32,16 +32,18 @@ class NextPass {
     TimestampTz now_, at_;
 };
 
+// An error here ends the launcher, which starts again: no transaction has to be cleaned up.
 std::map<Oid, PipelineNames> read_labels() {
-    std::map<Oid, PipelineNames> labels;
+    MemoryContext outside = CurrentMemoryContext;
     call_pg([] {
         StartTransactionCommand();
         PushActiveSnapshot(GetTransactionSnapshot());
     });
-    labels = enabled_pipelines_everywhere();
-    call_pg([] {
+    auto labels = enabled_pipelines_everywhere();
+    call_pg([&] {
         PopActiveSnapshot();
         CommitTransactionCommand();
+        MemoryContextSwitchTo(outside);
     });
     return labels;
 }
@@ -152,9 +154,9 @@ int wanted_workers(PipelineEntry& entry) {
     if (entry.obstacle.message[0] && strcmp(entry.obstacle.code, "NoWorkerSlot") != 0)
         return 0;
     if (queue_is_taken(entry)) {
-        entry.obstacle = make_trouble("QueueInUse", "another enabled pipeline of this cluster reads the same queue",
-                                      "Stop the other pipeline, or give this one another queue.",
-                                      GetCurrentTimestamp());
+        entry.obstacle =
+            make_trouble("QueueInUse", "another enabled pipeline of this cluster reads the same queue",
+                         "Stop the other pipeline, or give this one another queue.", GetCurrentTimestamp());
         return 0;
     }
     return entry.workers;
@@ -184,8 +186,8 @@ void free_slot(int index) {
     shared_state()->slots[index].pipeline = -1;
 }
 
-// Workers that are not wanted any more, and those of an older version, are asked to finish. Slots whose process never
-// came are given back.
+// Workers that are not wanted any more, and those of an older version, are asked to finish. Slots whose
+// process never came are given back.
 void stop_unwanted(NextPass& next) {
     StateLock lock;
     auto& state = *shared_state();
@@ -242,7 +244,8 @@ std::optional<Order> next_order(NextPass& next) {
 
 void start_wanted(NextPass& next) {
     while (const auto order = next_order(next)) {
-        auto process = describe_process("sqs_ingest worker", "sqs_ingest_worker_main", Int32GetDatum(order->slot));
+        auto process =
+            describe_process("sqs_ingest worker", "sqs_ingest_worker_main", Int32GetDatum(order->slot));
         std::memcpy(process.bgw_extra, &order->generation, sizeof order->generation);
         BackgroundWorkerHandle* handle = nullptr;
         const bool launched = launch(process, &handle);
@@ -288,7 +291,9 @@ void forget_launcher(int, Datum) {
 
 void run() {
     const uint32 event = wait_event("SqsIngestLauncher");
+    TurnMemory memory;
     while (!terminate_requested()) {
+        memory.begin_turn();
         if (ConfigReloadPending) {
             ConfigReloadPending = false;
             call_pg([] { ProcessConfigFile(PGC_SIGHUP); });

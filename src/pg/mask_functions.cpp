@@ -22,8 +22,9 @@ const MaskMethod& default_method() {
 MaskMethod named_method(std::string_view name) {
     const auto method = parse_mask_method(name);
     if (!method)
-        throw make_error(ERRCODE_INVALID_PARAMETER_VALUE, "unknown masking method \"" + std::string(name) + "\"",
-                         "Valid methods are \"hmac\", \"sha256\", \"sha256:N\" with N from 1 to 64, and \"md5\".");
+        throw make_error(
+            ERRCODE_INVALID_PARAMETER_VALUE, "unknown masking method \"" + std::string(name) + "\"",
+            "Valid methods are \"hmac\", \"sha256\", \"sha256:N\" with N from 1 to 64, and \"md5\".");
     return *method;
 }
 
@@ -77,7 +78,8 @@ Datum sqs_ingest_mask_inet(PG_FUNCTION_ARGS) {
     using namespace sqs_ingest::pg;
     char* address = text_to_cstring(DatumGetTextPP(DirectFunctionCall1(network_host, PG_GETARG_DATUM(0))));
     char token[kMaxToken];
-    pg_entry([&] { write_token(default_method(), sqs_ingest::canonical_ip(address).value_or(address), token); });
+    pg_entry(
+        [&] { write_token(default_method(), sqs_ingest::canonical_ip(address).value_or(address), token); });
     PG_RETURN_TEXT_P(cstring_to_text(token));
 }
 
@@ -86,7 +88,8 @@ Datum sqs_ingest_create_keyring(PG_FUNCTION_ARGS) {
     using namespace sqs_ingest::pg;
     (void)fcinfo;
     if (!superuser())
-        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be superuser to create the keyring")));
+        ereport(ERROR,
+                (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be superuser to create the keyring")));
     char path[MAXPGPATH];
     pg_entry([&] { strlcpy(path, create_keyring().c_str(), sizeof path); });
     PG_RETURN_TEXT_P(cstring_to_text(path));

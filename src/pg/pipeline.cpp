@@ -51,13 +51,15 @@ void check_target_owner(const Pipeline& pipeline, Oid table) {
         }
         return result;
     });
-    // The table's owner must have the pipeline owner's rights anyway: the same role, a member of it, or a superuser.
+    // The table's owner must have the pipeline owner's rights anyway: the same role, a member of it, or a
+    // superuser.
     const Oid owner = pipeline.row.owner;
     const bool trusted = found.exists && ask_pg([&] { return has_privs_of_role(found.owner, owner); });
     if (!trusted)
         throw make_error(ERRCODE_INSUFFICIENT_PRIVILEGE,
-                         "target table " + pipeline.row.target + " belongs to role \"" + role_name(found.owner) +
-                             "\", which pipeline \"" + pipeline.row.name + "\" does not trust",
+                         "target table " + pipeline.row.target + " belongs to role \"" +
+                             role_name(found.owner) + "\", which pipeline \"" + pipeline.row.name +
+                             "\" does not trust",
                          "Its triggers would run with the rights of \"" + role_name(owner) +
                              "\". Make the table's owner the owner of the pipeline, or the other way round.");
 }
@@ -66,22 +68,25 @@ void check_target_owner(const Pipeline& pipeline, Oid table) {
 
 std::optional<PipelineRow> read_pipeline(const Extension& extension, const std::string& name) {
     AsExtensionOwner as_owner(extension);
-    const auto rows = query("SELECT name, owner::pg_catalog.oid::pg_catalog.text, queue_url, target, "
-                            "columns::pg_catalog.text, mask_method, workers::pg_catalog.text FROM " +
-                                extension.table("sqs_ingest_pipeline") + " WHERE name OPERATOR(pg_catalog.=) $1",
-                            {name});
+    const auto rows =
+        query("SELECT name, owner::pg_catalog.oid::pg_catalog.text, queue_url, target, "
+              "columns::pg_catalog.text, mask_method, workers::pg_catalog.text FROM " +
+                  extension.table("sqs_ingest_pipeline") + " WHERE name OPERATOR(pg_catalog.=) $1",
+              {name});
     if (rows.empty())
         return std::nullopt;
     const auto& row = rows.front();
     return PipelineRow{
-        *row[0], static_cast<Oid>(std::stoul(*row[1])), row[2], *row[3], *row[4], *row[5], std::stoi(*row[6])};
+        *row[0],           static_cast<Oid>(std::stoul(*row[1])), row[2], *row[3], *row[4], *row[5],
+        std::stoi(*row[6])};
 }
 
 std::uint64_t Pipeline::version() const {
     std::string all;
-    for (const auto& part : {row.name, std::to_string(row.owner), queue_url, endpoint.origin(), region, row.target,
-                             row.columns, row.mask_method, std::to_string(row.workers), credentials.profile,
-                             credentials.config_file, credentials.credentials_file, http.ca_file}) {
+    for (const auto& part :
+         {row.name, std::to_string(row.owner), queue_url, endpoint.origin(), region, row.target, row.columns,
+          row.mask_method, std::to_string(row.workers), credentials.profile, credentials.config_file,
+          credentials.credentials_file, http.ca_file}) {
         all += part;
         all += '\0';
     }
@@ -95,9 +100,10 @@ Result<Pipeline, Obstacle> resolve(const PipelineRow& row, const Settings& setti
     pipeline.http = settings.http;
     pipeline.queue_url = row.queue_url.value_or(settings.queue_url);
     if (pipeline.queue_url.empty())
-        return Obstacle{"no queue URL is configured for pipeline \"" + row.name + "\"",
-                        "Set sqs_ingest.queue_url in postgresql.conf and reload, like "
-                        "sqs_ingest.queue_url = 'https://sqs.us-east-1.amazonaws.com/123456789012/login-queue'."};
+        return Obstacle{
+            "no queue URL is configured for pipeline \"" + row.name + "\"",
+            "Set sqs_ingest.queue_url in postgresql.conf and reload, like "
+            "sqs_ingest.queue_url = 'https://sqs.us-east-1.amazonaws.com/123456789012/login-queue'."};
     auto queue = parse_url(pipeline.queue_url);
     if (!queue.ok())
         return Obstacle{"queue URL \"" + pipeline.queue_url + "\" " + queue.error(),
@@ -107,7 +113,8 @@ Result<Pipeline, Obstacle> resolve(const PipelineRow& row, const Settings& setti
         return Obstacle{"endpoint URL \"" + settings.endpoint_url + "\" " + endpoint.error(),
                         "Correct sqs_ingest.endpoint_url."};
     pipeline.endpoint = endpoint.value();
-    pipeline.region = !settings.region.empty() ? settings.region : region_of_host(queue.value().host).value_or("");
+    pipeline.region =
+        !settings.region.empty() ? settings.region : region_of_host(queue.value().host).value_or("");
 
     auto mapping = parse_mapping(row.columns);
     if (!mapping.ok())
@@ -116,7 +123,8 @@ Result<Pipeline, Obstacle> resolve(const PipelineRow& row, const Settings& setti
     pipeline.mapping = std::move(mapping).value();
     const auto method = parse_mask_method(row.mask_method);
     if (!method)
-        return Obstacle{"pipeline \"" + row.name + "\" has the unknown masking method \"" + row.mask_method + "\"",
+        return Obstacle{"pipeline \"" + row.name + "\" has the unknown masking method \"" + row.mask_method +
+                            "\"",
                         "Valid methods are hmac, sha256, sha256:N and md5."};
     pipeline.mask_method = *method;
     return pipeline;
@@ -132,7 +140,8 @@ std::optional<Obstacle> owner_obstacle(Oid owner) {
         if (!HeapTupleIsValid(tuple))
             return result;
         result.exists = true;
-        result.may_login = reinterpret_cast<Form_pg_authid>(GETSTRUCT(tuple))->rolcanlogin || !SQS_OWNER_NEEDS_LOGIN;
+        result.may_login =
+            reinterpret_cast<Form_pg_authid>(GETSTRUCT(tuple))->rolcanlogin || !SQS_OWNER_NEEDS_LOGIN;
         ReleaseSysCache(tuple);
         result.may_connect = may_connect_here(owner);
         return result;
@@ -142,8 +151,9 @@ std::optional<Obstacle> owner_obstacle(Oid owner) {
                         "Set column \"owner\" of sqs_ingest_pipeline to a role."};
     const std::string name = role_name(owner);
     if (!role.may_login)
-        return Obstacle{"the pipeline's owner \"" + name + "\" is not permitted to log in",
-                        "Run ALTER ROLE … LOGIN: before PostgreSQL 17 a worker can only run as a role with LOGIN."};
+        return Obstacle{
+            "the pipeline's owner \"" + name + "\" is not permitted to log in",
+            "Run ALTER ROLE … LOGIN: before PostgreSQL 17 a worker can only run as a role with LOGIN."};
     if (!role.may_connect)
         return Obstacle{"the pipeline's owner \"" + name + "\" has no CONNECT privilege on this database",
                         "GRANT it CONNECT ON DATABASE."};

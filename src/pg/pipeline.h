@@ -48,9 +48,9 @@ Result<Pipeline, Obstacle> resolve(const PipelineRow& row, const Settings& setti
 // Needs a transaction.
 std::optional<Obstacle> owner_obstacle(Oid owner);
 
-// The target table's columns for the mapping, as the catalog has them. Throws PgError when the table or a column is
-// missing, a column has a type that rows cannot be written to, or the table's owner is a stranger to the pipeline's:
-// its triggers would run with the pipeline owner's rights. Needs a transaction.
+// The target table's columns for the mapping, as the catalog has them. Throws PgError when the table or a
+// column is missing, a column has a type that rows cannot be written to, or the table's owner is a stranger
+// to the pipeline's: its triggers would run with the pipeline owner's rights. Needs a transaction.
 std::vector<ColumnType> read_target(const Pipeline& pipeline);
 
 } // namespace sqs_ingest::pg

@@ -1,6 +1,6 @@
-// A scout: a short-lived process that looks at the pipelines of one database for the launcher, which has no database
-// itself. It writes what it finds into the shared state: who owns each enabled pipeline, how many workers it wants,
-// what it reads, or why it cannot run.
+// A scout: a short-lived process that looks at the pipelines of one database for the launcher, which has no
+// database itself. It writes what it finds into the shared state: who owns each enabled pipeline, how many
+// workers it wants, what it reads, or why it cannot run.
 #include "pg/background.h"
 #include "pg/enabled.h"
 #include "pg/pipeline.h"

@@ -40,8 +40,9 @@ std::string url_objection(std::string_view text) {
 }
 
 std::string method_objection(std::string_view text) {
-    return parse_mask_method(text) ? ""
-                                   : "Valid methods are \"hmac\", \"sha256\", \"sha256:N\" with N from 1 to 64, and \"md5\".";
+    return parse_mask_method(text)
+               ? ""
+               : "Valid methods are \"hmac\", \"sha256\", \"sha256:N\" with N from 1 to 64, and \"md5\".";
 }
 
 std::string region_objection(std::string_view text) {
@@ -52,7 +53,9 @@ std::string region_objection(std::string_view text) {
 }
 
 extern "C" {
-static bool check_url(char** value, void**, GucSource) { return accept(value, url_objection); }
+static bool check_url(char** value, void**, GucSource) {
+    return accept(value, url_objection);
+}
 static bool check_method(char** value, void**, GucSource) {
     if (!**value) {
         GUC_check_errdetail("The masking method must not be empty.");
@@ -60,49 +63,60 @@ static bool check_method(char** value, void**, GucSource) {
     }
     return accept(value, method_objection);
 }
-static bool check_region(char** value, void**, GucSource) { return accept(value, region_objection); }
+static bool check_region(char** value, void**, GucSource) {
+    return accept(value, region_objection);
+}
 }
 
-void define_string(const char* name, char** variable, const char* value, const char* summary, const char* detail,
-                   GucStringCheckHook check, int flags = 0) {
-    DefineCustomStringVariable(name, summary, detail, variable, value, PGC_SIGHUP, flags, check, nullptr, nullptr);
+void define_string(const char* name, char** variable, const char* value, const char* summary,
+                   const char* detail, GucStringCheckHook check, int flags = 0) {
+    DefineCustomStringVariable(name, summary, detail, variable, value, PGC_SIGHUP, flags, check, nullptr,
+                               nullptr);
 }
 
-std::string text_of(const char* value) { return value ? value : ""; }
+std::string text_of(const char* value) {
+    return value ? value : "";
+}
 
 } // namespace
 
 void define_settings(bool preloading) {
     DefineCustomBoolVariable("sqs_ingest.enabled", "Whether pipelines run at all in this cluster.",
-                             "Off stops every worker at once; nothing is forgotten.", &enabled, true, PGC_SIGHUP, 0,
-                             nullptr, nullptr, nullptr);
-    define_string("sqs_ingest.queue_url", &queue_url, "", "URL of the SQS queue of pipelines that name none.", nullptr,
-                  check_url);
+                             "Off stops every worker at once; nothing is forgotten.", &enabled, true,
+                             PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+    define_string("sqs_ingest.queue_url", &queue_url, "", "URL of the SQS queue of pipelines that name none.",
+                  nullptr, check_url);
     define_string("sqs_ingest.endpoint_url", &endpoint_url, "", "Where SQS requests go.",
                   "Empty means the queue URL's own host.", check_url);
-    define_string("sqs_ingest.region", &region, "", "AWS region that requests are signed for.",
-                  "Empty means the queue URL's host, AWS_REGION, AWS_DEFAULT_REGION, or the profile, in this order.",
-                  check_region);
+    define_string(
+        "sqs_ingest.region", &region, "", "AWS region that requests are signed for.",
+        "Empty means the queue URL's host, AWS_REGION, AWS_DEFAULT_REGION, or the profile, in this order.",
+        check_region);
     define_string("sqs_ingest.aws_profile", &aws_profile, "", "Profile in the AWS shared files.",
                   "Empty means AWS_PROFILE, else \"default\".", nullptr);
     define_string("sqs_ingest.aws_config_file", &aws_config_file, "", "Path of the AWS config file.",
                   "Empty means AWS_CONFIG_FILE, else ~/.aws/config of the server's user.", nullptr,
                   GUC_SUPERUSER_ONLY);
-    define_string("sqs_ingest.aws_credentials_file", &aws_credentials_file, "", "Path of the AWS credentials file.",
-                  "Empty means AWS_SHARED_CREDENTIALS_FILE, else ~/.aws/credentials of the server's user.", nullptr,
-                  GUC_SUPERUSER_ONLY);
-    define_string("sqs_ingest.ca_file", &ca_file, "", "Path of the CA certificates that TLS servers are checked with.",
+    define_string("sqs_ingest.aws_credentials_file", &aws_credentials_file, "",
+                  "Path of the AWS credentials file.",
+                  "Empty means AWS_SHARED_CREDENTIALS_FILE, else ~/.aws/credentials of the server's user.",
+                  nullptr, GUC_SUPERUSER_ONLY);
+    define_string("sqs_ingest.ca_file", &ca_file, "",
+                  "Path of the CA certificates that TLS servers are checked with.",
                   "Empty means the system's.", nullptr, GUC_SUPERUSER_ONLY);
-    define_string("sqs_ingest.mask_method", &mask_method, "hmac", "Masking method of mask() and of new pipelines.",
-                  "One of hmac, sha256, sha256:N, md5.", check_method);
+    define_string("sqs_ingest.mask_method", &mask_method, "hmac",
+                  "Masking method of mask() and of new pipelines.", "One of hmac, sha256, sha256:N, md5.",
+                  check_method);
     define_string("sqs_ingest.mask_keyring", &mask_keyring, "", "Path of the file with the masking keys.",
                   "Empty means sqs_ingest.keyring beside postgresql.conf.", nullptr, GUC_SUPERUSER_ONLY);
     // Sizes shared memory, so only the postmaster can declare it.
     if (preloading)
-        DefineCustomIntVariable("sqs_ingest.max_workers", "Ingestion workers that can run at once in this cluster.",
-                                "Each takes one of max_worker_processes.", &worker_slots, 8, 1, 64, PGC_POSTMASTER, 0,
-                                nullptr, nullptr, nullptr);
-    // Without preloading sqs_ingest.max_workers is unknown here, and reserving the prefix would warn about it.
+        DefineCustomIntVariable("sqs_ingest.max_workers",
+                                "Ingestion workers that can run at once in this cluster.",
+                                "Each takes one of max_worker_processes.", &worker_slots, 8, 1, 64,
+                                PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
+    // Without preloading sqs_ingest.max_workers is unknown here, and reserving the prefix would warn about
+    // it.
     if (preloading)
         MarkGUCPrefixReserved("sqs_ingest");
 }
@@ -119,8 +133,12 @@ Settings current_settings() {
     return settings;
 }
 
-int max_workers() { return worker_slots; }
-bool ingest_enabled() { return enabled; }
+int max_workers() {
+    return worker_slots;
+}
+bool ingest_enabled() {
+    return enabled;
+}
 
 std::string keyring_path() {
     if (mask_keyring && *mask_keyring)

@@ -1,5 +1,5 @@
-// The settings sqs_ingest.*: declared, checked, and read as plain values. None is a secret, none can be set by an
-// ordinary user.
+// The settings sqs_ingest.*: declared, checked, and read as plain values. None is a secret, none can be set
+// by an ordinary user.
 #pragma once
 
 #include "core/transform/mask.h"
@@ -25,7 +25,7 @@ struct Settings {
 };
 Settings current_settings();
 
-int max_workers();   // worker slots in the cluster
+int max_workers();     // worker slots in the cluster
 bool ingest_enabled(); // sqs_ingest.enabled
 
 // The keyring's path: sqs_ingest.mask_keyring, else sqs_ingest.keyring beside postgresql.conf.

@@ -77,11 +77,24 @@ const char* to_string(Counter counter) {
     return kNames[static_cast<int>(counter)];
 }
 
+namespace {
+
+// ASCII only: databases with different encodings read it.
+template<std::size_t N>
+void copy_ascii(char (&to)[N], const char* from) {
+    strlcpy(to, from, N);
+    for (char* c = to; *c; ++c)
+        if (IS_HIGHBIT_SET(*c))
+            *c = '?';
+}
+
+} // namespace
+
 Trouble make_trouble(const char* code, const std::string& message, const std::string& hint, TimestampTz at) {
     Trouble trouble{};
-    strlcpy(trouble.code, code, sizeof trouble.code);
-    strlcpy(trouble.message, message.c_str(), sizeof trouble.message);
-    strlcpy(trouble.hint, hint.c_str(), sizeof trouble.hint);
+    copy_ascii(trouble.code, code);
+    copy_ascii(trouble.message, message.c_str());
+    copy_ascii(trouble.hint, hint.c_str());
     trouble.at = at;
     return trouble;
 }
@@ -112,7 +125,9 @@ void request_shared_state() {
     shmem_startup_hook = attach_memory;
 }
 
-SharedState* shared_state() { return state; }
+SharedState* shared_state() {
+    return state;
+}
 
 LWLock* state_lock() {
     static LWLock* lock = nullptr; // the tranche's address is the same in every process and for good

@@ -1,9 +1,9 @@
-// What the launcher, the workers and the SQL functions share: which pipelines are wanted, which workers there are, and
-// what they did. Plain data only: no pointer, handle or descriptor of a process. Lives as long as the postmaster;
-// after a crash it starts empty and the launcher fills it again from the catalogs.
+// What the launcher, the workers and the SQL functions share: which pipelines are wanted, which workers there
+// are, and what they did. Plain data only: no pointer, handle or descriptor of a process. Lives as long as
+// the postmaster; after a crash it starts empty and the launcher fills it again from the catalogs.
 //
-// Locking: one LWLock (state_lock()) for everything but the counters, which are atomic. It is held for a few copies,
-// never across anything that can raise an error or wait.
+// Locking: one LWLock (state_lock()) for everything but the counters, which are atomic. It is held for a few
+// copies, never across anything that can raise an error or wait.
 #pragma once
 
 #include "pg/guard.h"
@@ -78,7 +78,8 @@ struct PipelineEntry {
     Trouble last_error; // kept after it is over
     TimestampTz last_poll;
     TimestampTz stats_since;
-    int64 lag_ms; // age of the oldest message of the last receive, when it was committed; 0 after an empty receive
+    int64 lag_ms; // age of the oldest message of the last receive, when it was committed; 0 after an empty
+                  // receive
     RateWindow rate;
     pg_atomic_uint64 counters[kCounters];
 };
@@ -90,8 +91,8 @@ struct WorkerSlot {
     TimestampTz launched_at;
     pid_t pid; // 0: not attached yet
     TimestampTz since;
-    bool stop; // asked to finish
-    bool ready; // it reached its main loop
+    bool stop;           // asked to finish
+    bool ready;          // it reached its main loop
     PipelineState state; // running, idle, backing_off or stopping
     Trouble trouble;     // of backing_off
     int32 in_hand;       // deliveries received and not yet written or released
@@ -123,12 +124,14 @@ class StateLock {
 };
 
 // With state_lock() held:
-PipelineEntry* find_pipeline(Oid database, const char* name);                // nullptr: none
-PipelineEntry* find_or_create_pipeline(Oid database, const char* name);      // nullptr: all entries are in use
-int live_workers(const PipelineEntry& entry, bool of_any_version = true);    // slots that are taken for it
-void ask_to_stop(WorkerSlot& slot);                                          // and wakes it
-void wake(pid_t pid);                                                        // sets a process's latch
-inline int index_of(const PipelineEntry& entry) { return static_cast<int>(&entry - shared_state()->pipelines); }
+PipelineEntry* find_pipeline(Oid database, const char* name);             // nullptr: none
+PipelineEntry* find_or_create_pipeline(Oid database, const char* name);   // nullptr: all entries are in use
+int live_workers(const PipelineEntry& entry, bool of_any_version = true); // slots that are taken for it
+void ask_to_stop(WorkerSlot& slot);                                       // and wakes it
+void wake(pid_t pid);                                                     // sets a process's latch
+inline int index_of(const PipelineEntry& entry) {
+    return static_cast<int>(&entry - shared_state()->pipelines);
+}
 
 // Without the lock:
 inline void count(PipelineEntry& entry, Counter counter, int64 n = 1) {

@@ -39,13 +39,14 @@ std::string insert_statement(const Pipeline& pipeline, const std::vector<ColumnT
         arrays += comma + "pg_catalog.unnest($" + number + ")";
         names += comma + "c" + number;
     }
-    return "INSERT INTO " + pipeline.row.target + " (" + columns + ") SELECT " + values + " FROM ROWS FROM (" +
-           arrays + ") AS u(" + names + ")";
+    return "INSERT INTO " + pipeline.row.target + " (" + columns + ") SELECT " + values +
+           " FROM ROWS FROM (" + arrays + ") AS u(" + names + ")";
 }
 
 SPIPlanPtr prepare_plan(const std::string& sql, const std::vector<Oid>& types) {
     return ask_pg([&] {
-        SPIPlanPtr plan = SPI_prepare(sql.c_str(), static_cast<int>(types.size()), const_cast<Oid*>(types.data()));
+        SPIPlanPtr plan =
+            SPI_prepare(sql.c_str(), static_cast<int>(types.size()), const_cast<Oid*>(types.data()));
         if (!plan)
             elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
         SPI_keepplan(plan);
@@ -66,14 +67,16 @@ void execute_plan(SPIPlanPtr plan, Datum* parameters) {
         elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(code));
 }
 
-const char* sqlstate_text(int sqlstate) { return unpack_sql_state(sqlstate); }
+const char* sqlstate_text(int sqlstate) {
+    return unpack_sql_state(sqlstate);
+}
 
 bool is_pipeline_fault(const ErrorReport& report) {
     return sqs_ingest::is_pipeline_fault(sqlstate_text(report.sqlstate));
 }
 
-// A message without SentTimestamp gets a fixed substitute, so that its redelivery meets the same ledger entry. At the
-// far end, so that it is never pruned.
+// A message without SentTimestamp gets a fixed substitute, so that its redelivery meets the same ledger
+// entry. At the far end, so that it is never pruned.
 TimestampTz ledger_time(const Message& message) {
     if (!message.sent_at_ms)
         return DT_NOEND;
@@ -85,7 +88,9 @@ TimestampTz ledger_time(const Message& message) {
 Sink::Sink(const Pipeline& pipeline, const Extension& extension)
     : pipeline_(pipeline), extension_(extension), transform_{pipeline.mapping, {}, pipeline.mask_method} {}
 
-Sink::~Sink() { forget_plans(); }
+Sink::~Sink() {
+    forget_plans();
+}
 
 void Sink::forget_plans() {
     forget_plan(insert_);
@@ -107,8 +112,10 @@ void Sink::prepare() {
                            {TEXTOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID});
     dead_letter_ = prepare_plan(
         "INSERT INTO " + extension_.table("sqs_ingest_dead_letter") +
-            " (pipeline, message_id, sent_at, receive_count, reason, field, sqlstate, constraint_name, redacted, sealed)"
-            " SELECT $1, u.m, NULLIF(u.s, 'infinity'::pg_catalog.timestamptz), u.n, u.r, u.f, u.e, u.c, u.j::pg_catalog.jsonb, u.b"
+            " (pipeline, message_id, sent_at, receive_count, reason, field, sqlstate, constraint_name, "
+            "redacted, sealed)"
+            " SELECT $1, u.m, NULLIF(u.s, 'infinity'::pg_catalog.timestamptz), u.n, u.r, u.f, u.e, u.c, "
+            "u.j::pg_catalog.jsonb, u.b"
             " FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),"
             " pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8),"
             " pg_catalog.unnest($9), pg_catalog.unnest($10)) AS u(m, s, n, r, f, e, c, j, b)",
@@ -128,7 +135,8 @@ std::optional<WriteFault> Sink::probe() {
     }
 }
 
-Result<Written, WriteFault> Sink::write(const std::vector<Delivery>& batch, const Keyring& keyring, bool blame_rows) {
+Result<Written, WriteFault> Sink::write(const std::vector<Delivery>& batch, const Keyring& keyring,
+                                        bool blame_rows) {
     try {
         return write_at_once(batch, keyring);
     } catch (const PgError& error) {
@@ -183,8 +191,8 @@ Result<Written, WriteFault> Sink::write_with_care(const std::vector<Delivery>& b
     return written;
 }
 
-// Records the batch's message ids. Returns the positions of those that were not known, sets their fates, and leaves
-// the others duplicates; a message that is in the batch twice counts once.
+// Records the batch's message ids. Returns the positions of those that were not known, sets their fates, and
+// leaves the others duplicates; a message that is in the batch twice counts once.
 Sink::Positions Sink::enter_into_ledger(const std::vector<Delivery>& batch, std::vector<Fate>& fates) {
     // Sorted: two workers that insert the same keys in different orders deadlock.
     Positions order(batch.size());
@@ -193,8 +201,10 @@ Sink::Positions Sink::enter_into_ledger(const std::vector<Delivery>& batch, std:
     const auto key = [&](std::size_t i) {
         return std::pair(ledger_time(batch[i].message), std::string_view(batch[i].message.message_id));
     };
-    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return key(a) < key(b); });
-    order.erase(std::unique(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return key(a) == key(b); }),
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) { return key(a) < key(b); });
+    order.erase(std::unique(order.begin(), order.end(),
+                            [&](std::size_t a, std::size_t b) { return key(a) == key(b); }),
                 order.end());
 
     struct Known {
@@ -203,12 +213,13 @@ Sink::Positions Sink::enter_into_ledger(const std::vector<Delivery>& batch, std:
     };
     AsExtensionOwner as_owner(extension_);
     const Known known = ask_pg([&] {
-        // An own transaction id, so that a batch of nothing but duplicates has a commit record too: durable once that
-        // is, whoever committed the first delivery.
+        // An own transaction id, so that a batch of nothing but duplicates has a commit record too: durable
+        // once that is, whoever committed the first delivery.
         GetTopTransactionId();
         Datum parameters[] = {
             text_datum(pipeline_.row.name),
-            timestamp_array(order.size(), [&](std::size_t i) { return ledger_time(batch[order[i]].message); }),
+            timestamp_array(order.size(),
+                            [&](std::size_t i) { return ledger_time(batch[order[i]].message); }),
             text_array(order.size(), [&](std::size_t i) { return Text(batch[order[i]].message.message_id); }),
         };
         execute_plan(ledger_, parameters);
@@ -229,7 +240,8 @@ Sink::Positions Sink::enter_into_ledger(const std::vector<Delivery>& batch, std:
     for (const auto position : order) {
         if (known.ids && !fresh_ids.count(batch[position].message.message_id))
             continue;
-        fates[position] = std::holds_alternative<Row>(batch[position].content) ? Fate::inserted : Fate::dead_letter;
+        fates[position] =
+            std::holds_alternative<Row>(batch[position].content) ? Fate::inserted : Fate::dead_letter;
         fresh.push_back(position);
     }
     // Rows go in as they were received.
@@ -283,7 +295,12 @@ void Sink::insert_dead_letters(const std::vector<Delivery>& batch, const Positio
     };
     std::vector<DeadLetter> letters;
     const auto add = [&](const Message& message, const char* reason) -> DeadLetter& {
-        letters.push_back({&message, reason, {}, {}, {}, redact(transform_, &keyring, message),
+        letters.push_back({&message,
+                           reason,
+                           {},
+                           {},
+                           {},
+                           redact(transform_, &keyring, message),
                            seal(keyring, message.message_id, message.body)});
         return letters.back();
     };
@@ -335,8 +352,8 @@ std::int64_t Sink::prune_ledger(TimestampTz sent_before) {
         const std::string ledger = extension_.table("sqs_ingest_ledger");
         const std::string sql = "DELETE FROM " + ledger +
                                 " WHERE (pipeline, sent_at, message_id) OPERATOR(pg_catalog.=) ANY (SELECT"
-                                " pipeline, sent_at, message_id FROM " + ledger +
-                                " WHERE pipeline = $1 AND sent_at < $2 ORDER BY sent_at LIMIT " +
+                                " pipeline, sent_at, message_id FROM " +
+                                ledger + " WHERE pipeline = $1 AND sent_at < $2 ORDER BY sent_at LIMIT " +
                                 std::to_string(kPruneStep) + ")";
         removed = ask_pg([&] {
             Oid types[] = {TEXTOID, TIMESTAMPTZOID};

@@ -1,8 +1,8 @@
 // The write stage: a batch of deliveries becomes ledger entries, rows and dead letters in one transaction.
 //
-// First everything is tried at once. If that fails, the batch is written again with care: a statement with no rows
-// tells whether the pipeline or a row is at fault, and bisecting in subtransactions finds the bad rows, which become
-// dead letters while the others are inserted.
+// First everything is tried at once. If that fails, the batch is written again with care: a statement with no
+// rows tells whether the pipeline or a row is at fault, and bisecting in subtransactions finds the bad rows,
+// which become dead letters while the others are inserted.
 #pragma once
 
 #include "core/policy/delivery.h"
@@ -22,7 +22,8 @@ struct Written {
 // Why a batch was not written. Nothing was stored.
 struct WriteFault {
     ErrorReport report;
-    // Every row failed, with this one SQLSTATE, though a statement without rows does not: perhaps the table's fault.
+    // Every row failed, with this one SQLSTATE, though a statement without rows does not: perhaps the table's
+    // fault.
     bool every_row = false;
 };
 
@@ -39,9 +40,10 @@ class Sink {
     // How bodies become rows of this target. Valid after a probe() that succeeded.
     const Transform& transform() const { return transform_; }
 
-    // Writes the batch. `blame_rows`: if every row fails, they become dead letters all the same. After a success the
-    // commit is not yet known to be durable.
-    Result<Written, WriteFault> write(const std::vector<Delivery>& batch, const Keyring& keyring, bool blame_rows);
+    // Writes the batch. `blame_rows`: if every row fails, they become dead letters all the same. After a
+    // success the commit is not yet known to be durable.
+    Result<Written, WriteFault> write(const std::vector<Delivery>& batch, const Keyring& keyring,
+                                      bool blame_rows);
 
     // Removes at most kPruneStep ledger entries of messages sent before `sent_before`; returns how many.
     static constexpr int kPruneStep = 5000;

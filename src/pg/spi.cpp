@@ -24,7 +24,8 @@ Cells run(const char* sql, int n, const Datum* values) {
         return cells;
     cells.rows = SPI_processed;
     cells.columns = SPI_tuptable->tupdesc->natts;
-    cells.texts = static_cast<char**>(palloc0(sizeof(char*) * std::max<uint64>(1, cells.rows * cells.columns)));
+    cells.texts =
+        static_cast<char**>(palloc0(sizeof(char*) * std::max<uint64>(1, cells.rows * cells.columns)));
     for (uint64 row = 0; row < cells.rows; ++row)
         for (int column = 0; column < cells.columns; ++column)
             cells.texts[row * cells.columns + column] =

@@ -10,8 +10,8 @@ using TextRow = std::vector<std::optional<std::string>>;
 // Runs one statement with text parameters ($1…); returns its rows. Throws PgError.
 std::vector<TextRow> query(const std::string& sql, const std::vector<std::string>& parameters = {});
 
-// An SPI connection in a session's own transaction, closed when it goes unless an error is on its way: then the
-// transaction's abort closes it.
+// An SPI connection in a session's own transaction, closed when it goes unless an error is on its way: then
+// the transaction's abort closes it.
 class SpiConnection {
   public:
     SpiConnection() : exceptions_(std::uncaught_exceptions()) {

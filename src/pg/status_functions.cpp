@@ -1,5 +1,5 @@
-// sqs_ingest_stat(): the shared state as rows, one per pipeline of this database that is enabled or was. The view
-// pg_stat_sqs_ingest joins it with the pipelines; sqs_ingest_status() shows that as JSON.
+// sqs_ingest_stat(): the shared state as rows, one per pipeline of this database that is enabled or was. The
+// view pg_stat_sqs_ingest joins it with the pipelines; sqs_ingest_status() shows that as JSON.
 #include "pg/durability.h"
 #include "pg/enabled.h"
 #include "pg/settings.h"
@@ -45,7 +45,9 @@ struct Summary {
     Trouble trouble; // why, and what to do
 };
 
-Trouble words(const char* message, const char* hint = "") { return make_trouble("", message, hint, 0); }
+Trouble words(const char* message, const char* hint = "") {
+    return make_trouble("", message, hint, 0);
+}
 
 // One state for all workers of a pipeline: the worst that needs a person's eyes, else the busiest.
 Summary summarise(const Snapshot& snapshot, bool enabled) {
@@ -63,11 +65,13 @@ Summary summarise(const Snapshot& snapshot, bool enabled) {
             return {PipelineState::backing_off, worker->trouble};
         for (const auto state : {PipelineState::running, PipelineState::idle})
             if (worker_in(state) != snapshot.workers.end())
-                return {state, words(state == PipelineState::idle ? "the queue is empty" : "messages are ingested")};
+                return {state,
+                        words(state == PipelineState::idle ? "the queue is empty" : "messages are ingested")};
         return {PipelineState::starting, words("a worker starts")};
     }
     if (!enabled)
-        return {PipelineState::stopped, words("the pipeline is not enabled", "Run sqs_ingest_start() to enable it.")};
+        return {PipelineState::stopped,
+                words("the pipeline is not enabled", "Run sqs_ingest_start() to enable it.")};
     if (!ingest_enabled())
         return {PipelineState::stopped,
                 words("sqs_ingest.enabled is off", "Set it on in postgresql.conf and reload.")};
@@ -78,13 +82,16 @@ Summary summarise(const Snapshot& snapshot, bool enabled) {
     return {PipelineState::starting, words("the launcher has not started a worker yet")};
 }
 
-std::string iso_time(TimestampTz time) { return time == 0 ? std::string() : timestamptz_to_str(time); }
+std::string iso_time(TimestampTz time) {
+    return time == 0 ? std::string() : timestamptz_to_str(time);
+}
 
 std::string workers_json(const std::vector<WorkerSlot>& workers) {
     auto list = nlohmann::json::array();
     for (const auto& worker : workers)
         if (worker.pid != 0)
-            list.push_back({{"pid", worker.pid}, {"since", iso_time(worker.since)}, {"state", to_string(worker.state)}});
+            list.push_back(
+                {{"pid", worker.pid}, {"since", iso_time(worker.since)}, {"state", to_string(worker.state)}});
     return list.dump();
 }
 
@@ -99,7 +106,9 @@ struct Cells {
         values[n] = value;
         nulls[n++] = is_null;
     }
-    void add_text(const char* text) { add(text && *text ? CStringGetTextDatum(text) : Datum(0), !text || !*text); }
+    void add_text(const char* text) {
+        add(text && *text ? CStringGetTextDatum(text) : Datum(0), !text || !*text);
+    }
     void add_time(TimestampTz time) { add(TimestampTzGetDatum(time), time == 0); }
 };
 

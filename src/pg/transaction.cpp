@@ -10,10 +10,12 @@ namespace sqs_ingest::pg {
 
 namespace {
 
-void set_option(const char* name, const char* value) { SetConfigOption(name, value, PGC_SUSET, PGC_S_SESSION); }
+void set_option(const char* name, const char* value) {
+    SetConfigOption(name, value, PGC_SUSET, PGC_S_SESSION);
+}
 
-// A trigger's SET or SET ROLE outlives its transaction. Back to what the process started with (the role's and the
-// database's settings), except for what ingestion depends on.
+// A trigger's SET or SET ROLE outlives its transaction. Back to what the process started with (the role's and
+// the database's settings), except for what ingestion depends on.
 void restore_settings() {
     SetConfigOption("role", nullptr, PGC_SUSET, PGC_S_SESSION);
     SetConfigOption("session_authorization", nullptr, PGC_SUSET, PGC_S_SESSION);
@@ -26,8 +28,8 @@ void restore_settings() {
         set_option("synchronous_commit", "on");
 }
 
-// A rollback cannot be refused, and an error in it would be one in the destructor: the process ends instead, which
-// loses nothing that was not lost already.
+// A rollback cannot be refused, and an error in it would be one in the destructor: the process ends instead,
+// which loses nothing that was not lost already.
 void abort_or_exit() noexcept {
     ErrorReport report;
     const bool aborted = run_guarded(
@@ -38,12 +40,13 @@ void abort_or_exit() noexcept {
         },
         nullptr, report);
     if (!aborted)
-        ereport(FATAL, (errcode(report.sqlstate), errmsg_internal("could not abort a transaction: %s", report.message)));
+        ereport(FATAL, (errcode(report.sqlstate),
+                        errmsg_internal("could not abort a transaction: %s", report.message)));
 }
 
 } // namespace
 
-Transaction::Transaction(const char* activity) {
+Transaction::Transaction(const char* activity) : outside_(CurrentMemoryContext) {
     try {
         call_pg([&] {
             // What a cancel left behind after the last statement is not meant for this one; a SIGTERM is.
@@ -56,22 +59,26 @@ Transaction::Transaction(const char* activity) {
             SPI_connect();
             PushActiveSnapshot(GetTransactionSnapshot());
             pgstat_report_activity(STATE_RUNNING, activity);
-            // Role settings such as statement_timeout are not enforced in a background process: armed by hand.
+            // Role settings such as statement_timeout are not enforced in a background process: armed by
+            // hand.
             enable_timeout_after(STATEMENT_TIMEOUT, static_cast<int>(kTransactionTimeout.count()));
         });
     } catch (...) {
         abort_or_exit();
+        MemoryContextSwitchTo(outside_);
         throw;
     }
 }
 
 Transaction::~Transaction() {
-    if (open_)
-        abort_or_exit();
+    if (!open_)
+        return;
+    abort_or_exit();
+    MemoryContextSwitchTo(outside_);
 }
 
 void Transaction::commit() {
-    call_pg([] {
+    call_pg([&] {
         SPI_finish();
         PopActiveSnapshot();
         // A trigger may have lowered it.
@@ -79,6 +86,7 @@ void Transaction::commit() {
             set_option("synchronous_commit", "on");
         disable_timeout(STATEMENT_TIMEOUT, false);
         CommitTransactionCommand();
+        MemoryContextSwitchTo(outside_);
         pgstat_report_stat(true);
         pgstat_report_activity(STATE_IDLE, nullptr);
     });

@@ -1,13 +1,13 @@
-// Transactions of background processes: each begins with the settings the process started with, is bounded in time,
-// and is either committed or aborted before anything else happens.
+// Transactions of background processes: each begins with the settings the process started with, is bounded in
+// time, and is either committed or aborted before anything else happens.
 #pragma once
 
 #include "pg/guard.h"
 
 namespace sqs_ingest::pg {
 
-// The longest that a worker's transaction takes: locks are waited for this long, statements run this long. The
-// visibility of what a transaction writes is extended beyond it first.
+// The longest that a worker's transaction takes: locks are waited for this long, statements run this long.
+// The visibility of what a transaction writes is extended beyond it first.
 inline constexpr std::chrono::milliseconds kLockTimeout{5000};
 inline constexpr std::chrono::milliseconds kTransactionTimeout{10000};
 
@@ -23,6 +23,7 @@ class Transaction {
     void commit();
 
   private:
+    MemoryContext outside_; // a commit or abort leaves us in TopMemoryContext, where nothing is ever freed
     bool open_ = true;
 };
 

@@ -1,12 +1,12 @@
 // An ingestion worker: one process, connected as its pipeline's owner, that runs one Ingest.
 //
-// It ends when it is asked to (its slot's stop flag, SIGTERM), and never restarts by itself: the launcher starts
-// another one when that is wanted. Whatever goes wrong ends here, with exit code 0; a death by signal would restart
-// the whole cluster.
+// It ends when it is asked to (its slot's stop flag, SIGTERM), and never restarts by itself: the launcher
+// starts another one when that is wanted. Whatever goes wrong ends here, with exit code 0; a death by signal
+// would restart the whole cluster.
+#include "pg/worker.h"
 #include "pg/background.h"
 #include "pg/ingest.h"
 #include "pg/keyring.h"
-#include "pg/worker.h"
 
 namespace sqs_ingest::pg {
 
@@ -16,7 +16,8 @@ constexpr int kMaxExtraFailures = 8; // doublings of the launcher's pause
 
 int my_slot = -1;
 
-// At exit, at any stage: leaves the slot. What was in hand returns to the queue when its visibility timeout is over.
+// At exit, at any stage: leaves the slot. What was in hand returns to the queue when its visibility timeout
+// is over.
 void leave_slot(int, Datum) {
     if (my_slot < 0)
         return;
@@ -32,7 +33,8 @@ void leave_slot(int, Datum) {
                 // Nobody asked: the launcher waits before it starts another one, longer each time.
                 const bool lasted = TimestampDifferenceExceeds(slot.since, GetCurrentTimestamp(), 60 * 1000);
                 entry.failures = lasted ? 1 : std::min(entry.failures + 1, kMaxExtraFailures);
-                entry.not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 500 << (entry.failures - 1));
+                entry.not_before =
+                    TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 500 << (entry.failures - 1));
                 if (!slot.ready && !entry.obstacle.message[0])
                     entry.last_error = make_trouble("CannotConnect", "a worker could not start",
                                                     "The server log says why.", GetCurrentTimestamp());
@@ -82,7 +84,8 @@ Configured configure(const std::string& name) {
         throw make_error(ERRCODE_UNDEFINED_OBJECT, "pipeline \"" + name + "\" does not exist");
     auto pipeline = resolve(*row, current_settings());
     if (!pipeline.ok())
-        throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, pipeline.error().message, pipeline.error().hint);
+        throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, pipeline.error().message,
+                         pipeline.error().hint);
     transaction.commit();
     return {extension, std::move(pipeline).value()};
 }
@@ -115,7 +118,9 @@ void run(const Assignment& assignment) {
         slot.ready = true;
     }
     Ingest ingest(configured.pipeline, configured.extension, entry, slot);
+    TurnMemory memory;
     for (;;) {
+        memory.begin_turn();
         if (ConfigReloadPending)
             reload_configuration();
         const auto now = std::chrono::steady_clock::now();
@@ -139,8 +144,8 @@ void run(const Assignment& assignment) {
 void note_failure(const Assignment& assignment, const ErrorReport& report) {
     {
         StateLock lock;
-        shared_state()->pipelines[assignment.pipeline].last_error =
-            make_trouble(unpack_sql_state(report.sqlstate), report.message, report.hint, GetCurrentTimestamp());
+        shared_state()->pipelines[assignment.pipeline].last_error = make_trouble(
+            unpack_sql_state(report.sqlstate), report.message, report.hint, GetCurrentTimestamp());
     }
     ereport(LOG, (errmsg("sqs_ingest worker of pipeline \"%s\" ends: %s", assignment.name, report.message),
                   report.hint[0] ? errhint("%s", report.hint) : 0));
@@ -159,7 +164,8 @@ extern "C" PGDLLEXPORT void sqs_ingest_worker_main(Datum argument) {
     if (!enter_slot(DatumGetInt32(argument), generation, assignment))
         proc_exit(0);
     install_signal_handlers();
-    BackgroundWorkerInitializeConnectionByOid(assignment.database, assignment.owner, SQS_WORKER_CONNECT_FLAGS);
+    BackgroundWorkerInitializeConnectionByOid(assignment.database, assignment.owner,
+                                              SQS_WORKER_CONNECT_FLAGS);
 
     ErrorReport report;
     bool failed = false;

@@ -139,6 +139,8 @@ class Cluster:
         self.settings = {
             "listen_addresses": "",
             "unix_socket_directories": self.directory,
+            # Processes are killed here, machines are not: what was written survives, flushed to the disk or not.
+            "fsync": False,
             "shared_buffers": "32MB",
             "max_worker_processes": 16,
             "log_line_prefix": "%m [%p] %b %d ",

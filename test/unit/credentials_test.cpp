@@ -24,10 +24,15 @@ class CredentialsTest : public testing::Test {
         ASSERT_NE(mkdtemp(name.data()), nullptr);
         home_ = name;
         fs::create_directory(home_ / ".aws");
+        if (const char* home = getenv("HOME"))
+            home_before_ = home;
         setenv("HOME", home_.c_str(), 1);
     }
 
-    void TearDown() override { fs::remove_all(home_); }
+    void TearDown() override {
+        setenv("HOME", home_before_.c_str(), 1);
+        fs::remove_all(home_);
+    }
 
     fs::path config() const { return home_ / ".aws/config"; }
     fs::path credentials() const { return home_ / ".aws/credentials"; }
@@ -48,6 +53,7 @@ class CredentialsTest : public testing::Test {
     static std::string key_id(CredentialsChain& chain) { return found(chain).access_key_id; }
 
     fs::path home_;
+    std::string home_before_;
 };
 
 CredentialsOptions profile(const std::string& name) {

@@ -6,7 +6,8 @@ namespace sqs_ingest {
 
 using namespace std::chrono_literals;
 
-std::chrono::milliseconds Backoff::next(std::chrono::milliseconds base, std::chrono::milliseconds cap, double random) {
+std::chrono::milliseconds Backoff::next(std::chrono::milliseconds base, std::chrono::milliseconds cap,
+                                        double random) {
     constexpr int kMaxDoublings = 20; // base * 2^20 is above every cap, and far from overflow
     const auto ceiling = std::min(cap, base * (1 << std::min(errors_, kMaxDoublings)));
     ++errors_;

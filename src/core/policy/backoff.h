@@ -12,7 +12,8 @@ namespace sqs_ingest {
 class Backoff {
   public:
     // The wait after one more error. `random` is uniform in [0, 1).
-    std::chrono::milliseconds next(std::chrono::milliseconds base, std::chrono::milliseconds cap, double random);
+    std::chrono::milliseconds next(std::chrono::milliseconds base, std::chrono::milliseconds cap,
+                                   double random);
     void reset() { errors_ = 0; }
     int errors() const { return errors_; }
 
@@ -25,8 +26,8 @@ struct BackoffRange {
     std::chrono::milliseconds cap;
 };
 
-// Throttling starts at 1 s, what is transient at 50 ms, both up to 20 s; what a person has to mend is tried again
-// ever more slowly, up to once a minute.
+// Throttling starts at 1 s, what is transient at 50 ms, both up to 20 s; what a person has to mend is tried
+// again ever more slowly, up to once a minute.
 BackoffRange backoff_range(ErrorClass error_class);
 
 } // namespace sqs_ingest

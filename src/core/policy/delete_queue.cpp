@@ -4,11 +4,14 @@
 
 namespace sqs_ingest {
 
-void DeleteQueue::add(Receipt receipt, Instant now) { fresh_.push_back({std::move(receipt), {}, now + kLinger}); }
+void DeleteQueue::add(Receipt receipt, Instant now) {
+    fresh_.push_back({std::move(receipt), {}, now + kLinger});
+}
 
 std::vector<DeleteQueue::Entry> DeleteQueue::take(Instant now, bool flush) {
     std::vector<Entry> batch;
-    const auto due = std::partition(retries_.begin(), retries_.end(), [&](const Entry& e) { return e.due > now; });
+    const auto due =
+        std::partition(retries_.begin(), retries_.end(), [&](const Entry& e) { return e.due > now; });
     while (std::size_t(due - retries_.begin()) < retries_.size() && batch.size() < kBatch) {
         batch.push_back(std::move(retries_.back()));
         retries_.pop_back();

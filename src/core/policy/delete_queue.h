@@ -1,5 +1,6 @@
-// Committed messages on their way out of the SQS queue: batched by ten, failed entries retried with backoff, given up
-// when their visibility window is over (they come back, are recognised as duplicates, and are deleted then).
+// Committed messages on their way out of the SQS queue: batched by ten, failed entries retried with backoff,
+// given up when their visibility window is over (they come back, are recognised as duplicates, and are
+// deleted then).
 #pragma once
 
 #include "core/policy/backoff.h"
@@ -13,8 +14,8 @@ namespace sqs_ingest {
 
 class DeleteQueue {
   public:
-    static constexpr std::size_t kBatch = 10;                      // DeleteMessageBatch's limit
-    static constexpr std::chrono::milliseconds kLinger{50};        // how long an incomplete batch waits for company
+    static constexpr std::size_t kBatch = 10;               // DeleteMessageBatch's limit
+    static constexpr std::chrono::milliseconds kLinger{50}; // how long an incomplete batch waits for company
     static constexpr std::chrono::milliseconds kRetryCap{5000};
 
     struct Entry {
@@ -25,11 +26,12 @@ class DeleteQueue {
 
     void add(Receipt receipt, Instant now);
 
-    // Up to ten entries that are due: a full batch at once, an incomplete one when its oldest entry has waited for
-    // kLinger or `flush` is set. Empty: nothing to send now.
+    // Up to ten entries that are due: a full batch at once, an incomplete one when its oldest entry has
+    // waited for kLinger or `flush` is set. Empty: nothing to send now.
     std::vector<Entry> take(Instant now, bool flush);
 
-    // Puts an entry back after a failure; `random` is uniform in [0, 1). False: its window is over, it is dropped.
+    // Puts an entry back after a failure; `random` is uniform in [0, 1). False: its window is over, it is
+    // dropped.
     bool retry(Entry entry, Instant now, double random);
 
     std::size_t size() const { return fresh_.size() + retries_.size(); }

@@ -1,4 +1,5 @@
-// How many receives may be in flight: one long poll while the queue is empty, more only while answers come back full.
+// How many receives may be in flight: one long poll while the queue is empty, more only while answers come
+// back full.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +10,8 @@ class ReceiveGate {
   public:
     static constexpr int kMaxMessages = 10; // of one receive
     static constexpr int kLongPollSeconds = 20;
-    static constexpr int kShortPollSeconds = 1; // of the receives beside the first: they end soon when it is quiet
+    static constexpr int kShortPollSeconds =
+        1; // of the receives beside the first: they end soon when it is quiet
 
     // max_receives >= 1; max_held: messages that may be held at once (in hand or expected), at least 10.
     ReceiveGate(int max_receives, std::size_t max_held) : max_receives_(max_receives), max_held_(max_held) {}

@@ -16,8 +16,8 @@ struct VisibilityPolicy {
     // What an extension asks for: room for a write, and again as much to repeat it. At least the queue's own.
     std::chrono::seconds extension() const;
 
-    // A delivery that is in hand is extended when less than half of an extension, or of the queue's own time if that
-    // is shorter, is left.
+    // A delivery that is in hand is extended when less than half of an extension, or of the queue's own time
+    // if that is shorter, is left.
     Instant due_at(const Delivery& delivery) const;
     bool due(const Delivery& delivery, Instant now) const { return due_at(delivery) <= now; }
 

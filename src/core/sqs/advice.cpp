@@ -14,11 +14,16 @@ std::string advice(const ApiError& error) {
         return "Check the AWS secret access key, the region (sqs_ingest.region) and this machine's clock.";
     case ErrorClass::credentials:
         return "Provide AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the server's environment, or a shared "
-               "credentials file (sqs_ingest.aws_credentials_file, sqs_ingest.aws_profile). Changed files are read "
+               "credentials file (sqs_ingest.aws_credentials_file, sqs_ingest.aws_profile). Changed files "
+               "are read "
                "again by themselves.";
     case ErrorClass::configuration:
         if (error.code == "QueueDoesNotExist" || error.code == "InvalidAddress")
             return "Check sqs_ingest.queue_url, sqs_ingest.endpoint_url and the region, or create the queue.";
+        if (error.code == "NoRegion")
+            return "Set sqs_ingest.region, like sqs_ingest.region = 'us-east-1', or AWS_REGION in the "
+                   "server's "
+                   "environment.";
         if (error.code.rfind("AccessDenied", 0) == 0)
             return "Allow sqs:ReceiveMessage, sqs:DeleteMessage, sqs:ChangeMessageVisibility and "
                    "sqs:GetQueueAttributes on this queue to the identity that the server uses.";

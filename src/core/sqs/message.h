@@ -14,10 +14,10 @@ struct Message {
     std::string body; // UTF-8, except when body_damaged
     // The response held bytes that are no UTF-8 (or a lone surrogate): they were replaced by U+FFFD here.
     bool body_damaged = false;
-    std::optional<std::int64_t> sent_at_ms;  // SentTimestamp, milliseconds since 1970 by the queue's clock
-    std::int32_t receive_count = 0;          // ApproximateReceiveCount; 0 when the server did not say
-    std::string group_id;                    // MessageGroupId; FIFO only, else empty
-    std::string sequence_number;             // SequenceNumber; FIFO only, else empty
+    std::optional<std::int64_t> sent_at_ms; // SentTimestamp, milliseconds since 1970 by the queue's clock
+    std::int32_t receive_count = 0;         // ApproximateReceiveCount; 0 when the server did not say
+    std::string group_id;                   // MessageGroupId; FIFO only, else empty
+    std::string sequence_number;            // SequenceNumber; FIFO only, else empty
 };
 
 } // namespace sqs_ingest

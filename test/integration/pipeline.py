@@ -1,0 +1,115 @@
+"""A pipeline under test: a database with the extension, and the queue that it ingests.
+
+Test modules import the fixtures by name:
+
+    from pipeline import make_pipeline_fixture, pipeline_fixture  # noqa: F401
+
+    def test_something(pipeline):
+        pipeline.queue.send(login_messages(3))
+        pipeline.start()
+        pipeline.wait_for(deleted=3)
+"""
+import psycopg.rows
+import pytest
+from harness import wait_until
+
+COUNTERS = ("received", "inserted", "duplicates", "dead_letters", "released", "in_hand", "deleted")
+
+
+class Pipeline:
+    """The pipeline `name` of a database (the built-in one unless said otherwise), fed by `queue`.
+
+    configure()   points the cluster's settings at the queue; more settings can be given
+    start(), stop()
+    stat()        its row of pg_stat_sqs_ingest, as a dict
+    wait_for()    waits until the columns of that row are as given
+    """
+
+    def __init__(self, db, queue=None, name="user_logins"):
+        self.db, self.queue, self.name = db, queue, name
+
+    @property
+    def cluster(self):
+        return self.db.cluster
+
+    def configure(self, settings=None):
+        self.cluster.set({**(self.queue.settings if self.queue else {}), **(settings or {})}).reload()
+        return self
+
+    def start(self):
+        return self.db.value("SELECT sqs_ingest_start(%s)", [self.name])
+
+    def stop(self):
+        return self.db.value("SELECT sqs_ingest_stop(%s)", [self.name])
+
+    def stat(self):
+        with self.db.connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
+            return cursor.execute("SELECT * FROM pg_stat_sqs_ingest WHERE pipeline = %s", [self.name]).fetchone()
+
+    def wait_for(self, timeout=30, **columns):
+        """Waits until pg_stat_sqs_ingest shows these values, and returns its row; a function is asked about the value.
+
+            wait_for(deleted=100)
+            wait_for(state="backing_off", receive_errors=lambda n: n > 2)
+        """
+        seen = {}
+
+        def reached():
+            seen.update(self.stat() or {})
+            return all(want(seen.get(name)) if callable(want) else seen.get(name) == want for name, want in columns.items())
+
+        wait_until(reached, timeout, lambda: f"{columns}; the pipeline: {seen}", 0.05)
+        return seen
+
+    def wait_until_done(self, messages, timeout=30):
+        """Waits until so many deliveries were received, and all of them are deleted from the queue."""
+        return self.wait_for(timeout, received=messages, deleted=messages, in_hand=0)
+
+    def counters(self):
+        row = self.stat()
+        return {name: row[name] for name in COUNTERS}
+
+    def rows(self, columns="*", table="user_logins"):
+        """The ingested rows, as a list of dicts ordered by user_id."""
+        with self.db.connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
+            return cursor.execute(f"SELECT {columns} FROM {table} ORDER BY user_id").fetchall()
+
+    def dead_letters(self):
+        """The dead letters, as a list of dicts in the order they were made."""
+        with self.db.connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
+            return cursor.execute("SELECT * FROM sqs_ingest_dead_letter WHERE pipeline = %s ORDER BY id", [self.name]).fetchall()
+
+
+def assert_counters_add_up(stat):
+    """Every delivery received went one way, and whatever was committed was deleted."""
+    went = [stat[name] for name in ("inserted", "duplicates", "dead_letters", "released", "in_hand")]
+    assert stat["received"] == sum(went), stat
+    assert stat["deleted"] == stat["received"] - stat["released"] - stat["in_hand"], stat
+
+
+@pytest.fixture(name="make_pipeline")
+def make_pipeline_fixture(db):
+    """make_pipeline(queue, settings, database): installs the extension and configures the cluster; not started.
+
+    The pipelines are stopped at the end and the cluster's settings put back, so that the next test finds neither.
+    """
+    cluster, made = db.cluster, []
+    settings_before = dict(cluster.settings)
+
+    def make(queue=None, settings=None, database=db):
+        database.sql("CREATE EXTENSION IF NOT EXISTS sqs_ingest")
+        made.append(Pipeline(database, queue))
+        return made[-1].configure(settings)
+
+    yield make
+    cluster.ensure_running()
+    for pipeline in made:
+        pipeline.db.close()
+        pipeline.stop()
+    cluster.set(dict.fromkeys(cluster.settings)).set(settings_before).reload()
+
+
+@pytest.fixture(name="pipeline")
+def pipeline_fixture(queue, make_pipeline):
+    """The built-in pipeline of a fresh database, configured to ingest a fresh queue, not started."""
+    return make_pipeline(queue)

@@ -1,0 +1,303 @@
+"""Processes and servers that end badly at any moment: afterwards every message is a row once, without a hand.
+
+What a crash left in flight returns to the queue when its visibility timeout is over, so the queues here have one just
+above what makes a worker extend it before a write (the longest write and the deletes: 20 s).
+"""
+import random
+import re
+import signal
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+from harness import login_messages, wait_until
+from pipeline import make_pipeline_fixture  # noqa: F401
+
+VISIBILITY = 22
+AFTER_A_CRASH = 90
+CLUSTER_SETTINGS = {"autovacuum": False}
+
+
+@pytest.fixture
+def pipeline(make_pipeline, moto):
+    return make_pipeline(moto.queue(VisibilityTimeout=VISIBILITY))
+
+
+def value(pipeline, query):
+    """In a session of its own: crashes end sessions."""
+    return pipeline.cluster.value(query, dbname=pipeline.db.name)
+
+
+def wait_for_value(pipeline, query, reached, what, timeout=AFTER_A_CRASH, interval=0.1):
+    return wait_until(lambda: reached(value(pipeline, query)), timeout, what, interval, ignore=psycopg.OperationalError)
+
+
+def rows(pipeline):
+    return value(pipeline, "SELECT count(*) FROM user_logins")
+
+
+def wait_for_rows(pipeline, n):
+    wait_for_value(pipeline, "SELECT count(*) FROM user_logins", lambda count: count >= n, f"{n} rows", interval=0.01)
+
+
+def assert_each_ingested_once(pipeline, messages, timeout=AFTER_A_CRASH):
+    wait_until(pipeline.queue.is_empty, timeout, lambda: f"queue empty; it has {pipeline.queue.counts()}", 0.2)
+    wait_for_rows(pipeline, len(messages))
+    stored = value(pipeline, "SELECT array_agg(user_id::text ORDER BY user_id) FROM user_logins")
+    assert stored == sorted(message["user_id"] for message in messages)
+    assert value(pipeline, "SELECT count(*) FROM sqs_ingest_dead_letter") == 0
+    assert value(pipeline, "SELECT count(*) FROM sqs_ingest_ledger") == len(messages)
+
+
+def children(cluster, title):
+    """Pids of the server's processes with this in their title, from /proc: no session is needed."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == cluster.postmaster.pid:
+                if title.encode() in (stat.parent / "cmdline").read_bytes():
+                    found.append(int(stat.parent.name))
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    return found
+
+
+def child(cluster, title, timeout=AFTER_A_CRASH, interval=0.002):
+    return wait_until(lambda: children(cluster, title), timeout, f"process {title!r}", interval)[0]
+
+
+def signal_quietly(cluster, pid, number):
+    try:
+        cluster.signal(pid, number)
+    except (AssertionError, ProcessLookupError):
+        pass  # it is gone already
+
+
+def wait_for_answer(cluster, timeout=30):
+    wait_until(lambda: cluster.value("SELECT 1"), timeout, "the server answers", 0.02, ignore=psycopg.OperationalError)
+
+
+def crash_of_worker(cluster):
+    signal_quietly(cluster, child(cluster, "sqs_ingest worker"), signal.SIGKILL)
+
+
+def crash_of_launcher(cluster):
+    signal_quietly(cluster, child(cluster, "sqs_ingest launcher"), signal.SIGKILL)
+
+
+def immediate_stop(cluster):
+    cluster.stop("immediate")
+    cluster.start()
+
+
+def power_failure(cluster):
+    cluster.kill_all()
+    cluster.start()
+
+
+def crash_of_postmaster(cluster):
+    cluster.kill()
+    cluster.start()
+
+
+# -- in the middle of a drain -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("crash", [crash_of_worker, immediate_stop, power_failure], ids=lambda crash: crash.__name__)
+def test_drain_with_crashes_in_the_middle_ingests_each_message_once(pipeline, crash):
+    messages = login_messages(300)
+    pipeline.queue.send(messages)
+    pipeline.start()
+    for at_least in (1, 60, 130, 200):
+        wait_for_rows(pipeline, min(at_least, rows_reachable_soon(pipeline, at_least)))
+        time.sleep(random.uniform(0, 0.05))  # any moment of a batch
+        crash(pipeline.cluster)
+        wait_for_answer(pipeline.cluster)
+    assert_each_ingested_once(pipeline, messages)
+
+
+def rows_reachable_soon(pipeline, wanted):
+    """What crashes took out of the queue comes back later: never wait for more rows than the queue has left."""
+    visible, _ = pipeline.queue.counts()
+    return min(wanted, rows(pipeline) + visible // 2)
+
+
+def test_crashes_of_launcher_and_postmaster_in_the_middle_of_a_drain_lose_nothing(pipeline):
+    messages = login_messages(200)
+    pipeline.queue.send(messages)
+    pipeline.start()
+    for crash in (crash_of_launcher, crash_of_postmaster, crash_of_launcher):
+        wait_for_rows(pipeline, rows_reachable_soon(pipeline, rows(pipeline) + 30))
+        crash(pipeline.cluster)
+        wait_for_answer(pipeline.cluster)
+    assert_each_ingested_once(pipeline, messages)
+
+
+def test_terminated_worker_finishes_its_batch_and_another_one_goes_on(pipeline):
+    messages = login_messages(200)
+    pipeline.queue.send(messages)
+    since = pipeline.cluster.log_position()
+    pipeline.start()
+    for at_least in (1, 50, 100):
+        wait_for_rows(pipeline, at_least)
+        signal_quietly(pipeline.cluster, child(pipeline.cluster, "sqs_ingest worker"), signal.SIGTERM)
+    # Nothing has to wait for its visibility timeout: what was in hand was written or released.
+    assert_each_ingested_once(pipeline, messages, timeout=VISIBILITY - 4)
+    assert "terminating any other active server processes" not in pipeline.cluster.log(since)
+
+
+def test_cancelling_the_worker_harms_nothing(pipeline):
+    messages = login_messages(200)
+    pipeline.queue.send(messages)
+    pipeline.start()
+    worker = child(pipeline.cluster, "sqs_ingest worker")
+    with pipeline.db.connect() as session:
+        give_up = time.monotonic() + 60
+        while session.execute("SELECT count(*) FROM user_logins").fetchone()[0] < 200:
+            assert time.monotonic() < give_up
+            session.execute("SELECT pg_cancel_backend(%s)", [worker])
+            time.sleep(0.005)
+    assert_each_ingested_once(pipeline, messages, timeout=30)
+    assert children(pipeline.cluster, "sqs_ingest worker") == [worker]
+
+
+# -- idle -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("victim", ["worker", "launcher"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+def test_idle_process_that_ends_comes_back(pipeline, victim, number):
+    cluster = pipeline.cluster
+    pipeline.start()
+    pipeline.wait_for(state="idle")
+    pid = child(cluster, f"sqs_ingest {victim}")
+    cluster.signal(pid, number)
+    wait_until(lambda: any(found != pid for found in children(cluster, f"sqs_ingest {victim}")), 30, f"another {victim}")
+    wait_for_answer(cluster)
+    messages = login_messages(5)
+    pipeline.queue.send(messages)
+    assert_each_ingested_once(pipeline, messages, timeout=30)
+
+
+def test_launcher_that_was_terminated_keeps_starting_pipelines(pipeline):
+    """Not only does it come back: it still hears of start() and stop()."""
+    cluster = pipeline.cluster
+    pid = child(cluster, "sqs_ingest launcher")
+    cluster.value(f"SELECT pg_terminate_backend({pid})")
+    wait_until(lambda: any(found != pid for found in children(cluster, "sqs_ingest launcher")), 30, "another launcher")
+    pipeline.start()
+    pipeline.wait_for(20, state="idle")
+    assert pipeline.stop()
+    pipeline.wait_for(10, state="stopped", workers=[])
+
+
+# -- at every stage of start-up ---------------------------------------------------------------------------------------
+
+
+def test_process_that_ends_at_any_stage_of_its_start_never_keeps_the_server_down(pipeline):
+    cluster, messages, luck = pipeline.cluster, login_messages(40), random.Random(1)
+    pipeline.queue.send(messages)
+    pipeline.start()
+    for i in range(20):
+        victim = luck.choice(["worker", "worker", "worker", "scout"])
+        # A worker that is asked to end is started again after a pause that grows; a crash of the server resets it.
+        number = signal.SIGTERM if i % 3 == 2 else signal.SIGKILL
+        if victim == "scout":
+            wait_for_answer(cluster)
+            cluster.postmaster.send_signal(signal.SIGHUP)  # has the launcher look again
+            try:
+                pid = child(cluster, "sqs_ingest scout", 2, 0)
+            except AssertionError:
+                continue
+        else:
+            known = children(cluster, "sqs_ingest worker")
+            if known:
+                signal_quietly(cluster, known[0], signal.SIGKILL)
+            pid = wait_until(lambda: [found for found in children(cluster, "sqs_ingest worker") if found not in known],
+                             30, f"a new worker, round {i}", 0)[0]  # fmt: skip
+        time.sleep(luck.uniform(0, 0.05))
+        signal_quietly(cluster, pid, number)
+        assert cluster.running
+    wait_for_answer(cluster)
+    assert_each_ingested_once(pipeline, messages)
+    assert not re.search(r"terminated by signal (?!9\b)\d+", cluster.log())
+
+
+# -- synchronous standbys ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sync_pipeline(make_cluster, moto):
+    """A pipeline on a cluster whose synchronous standby `one` runs: (pipeline, standby)."""
+    from harness import Database
+    from pipeline import Pipeline
+
+    queue = moto.queue(VisibilityTimeout=VISIBILITY)
+    cluster = make_cluster({**queue.settings, "autovacuum": False})
+    standby = make_cluster.adopt(cluster.standby("one")).start()
+    db = Database(cluster, cluster.create_database())
+    db.sql("CREATE EXTENSION sqs_ingest")
+    pipeline = Pipeline(db, queue)
+    cluster.set(synchronous_standby_names="one").reload()
+    wait_until(lambda: cluster.sql("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"), what="sync standby")
+    pipeline.start()
+    pipeline.wait_for(state="idle")
+    yield pipeline, standby
+    db.close()
+
+
+def worker_waits_for_standby(pipeline):
+    return [row["pid"] for row in pipeline.cluster.activity()
+            if row["backend_type"] == "sqs_ingest worker" and row["wait_event"] == "SyncRep"]  # fmt: skip
+
+
+def assert_nothing_was_deleted(pipeline, sent):
+    assert sum(pipeline.queue.counts()) == sent
+    assert pipeline.stat()["deleted"] == 0
+
+
+def test_nothing_is_deleted_while_the_synchronous_standby_is_down(sync_pipeline):
+    pipeline, standby = sync_pipeline
+    messages = login_messages(12)
+    standby.stop()
+    pipeline.queue.send(messages)
+    wait_until(lambda: worker_waits_for_standby(pipeline), 30, "worker waits for the standby")
+    still = time.monotonic() + 5
+    while time.monotonic() < still:
+        assert_nothing_was_deleted(pipeline, 12)
+        time.sleep(0.5)
+    standby.start()
+    assert_each_ingested_once(pipeline, messages)
+    on_standby = standby.value("SELECT count(*) FROM user_logins", dbname=pipeline.db.name)
+    assert on_standby == 12
+
+
+def test_cancelled_wait_for_the_standby_deletes_nothing(sync_pipeline):
+    pipeline, standby = sync_pipeline
+    messages = login_messages(10)
+    standby.stop()
+    pipeline.queue.send(messages)
+    for _ in range(4):
+        for pid in wait_until(lambda: worker_waits_for_standby(pipeline), 30, "worker waits for the standby"):
+            pipeline.cluster.value(f"SELECT pg_cancel_backend({pid})")
+        time.sleep(0.3)
+        assert_nothing_was_deleted(pipeline, 10)
+    wait_until(lambda: rows(pipeline) > 0, what="rows that are committed here")
+    wait_until(lambda: pipeline.stat()["state"] == "backing_off" or worker_waits_for_standby(pipeline), what="it says so")
+    assert_nothing_was_deleted(pipeline, 10)
+    standby.start()
+    assert_each_ingested_once(pipeline, messages)
+
+
+def test_worker_terminated_while_it_waits_for_the_standby_deletes_nothing(sync_pipeline):
+    pipeline, standby = sync_pipeline
+    messages = login_messages(10)
+    standby.stop()
+    pipeline.queue.send(messages)
+    (pid,) = wait_until(lambda: worker_waits_for_standby(pipeline), 30, "worker waits for the standby")
+    pipeline.cluster.signal(pid, signal.SIGTERM)
+    wait_until(lambda: pid not in pipeline.cluster.pids("sqs_ingest worker"), 30, "the worker has left")
+    assert_nothing_was_deleted(pipeline, 10)
+    standby.start()
+    assert_each_ingested_once(pipeline, messages)
