@@ -32,6 +32,14 @@ void change_hold(const char* name, int by) {
                 ask_to_stop(shared_state()->slots[i]);
 }
 
+// A stop() that was committed is true at once, before the launcher has read the catalogs: another database
+// may start with the same queue.
+void note_disabled(const char* name) {
+    StateLock lock;
+    if (auto* entry = find_pipeline(MyDatabaseId, name))
+        entry->enabled = false;
+}
+
 void drop_hold(int i) {
     change_hold(NameStr(holds[i].name), -1);
     holds[i] = holds[--holds_count];
@@ -52,8 +60,11 @@ static void at_transaction_end(XactEvent event, void*) {
         break;
     case XACT_EVENT_COMMIT:
     case XACT_EVENT_ABORT: {
-        while (holds_count > 0)
+        while (holds_count > 0) {
+            if (event == XACT_EVENT_COMMIT)
+                note_disabled(NameStr(holds[0].name));
             drop_hold(0);
+        }
         // After an abort too: the hold may have ended workers that are wanted again.
         wake_launcher(event == XACT_EVENT_COMMIT);
         look_again = false;

@@ -119,7 +119,7 @@ bool start(const std::string& name) {
     if (!pipeline.ok())
         report_obstacle(pipeline.error());
     report_obstacle(owner_obstacle(row.owner));
-    read_target(pipeline.value());
+    read_columns(pipeline.value(), lock_target(pipeline.value()));
     current_keyring();
     refuse_taken_queue(pipeline.value());
 

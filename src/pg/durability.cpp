@@ -1,5 +1,7 @@
 #include "pg/durability.h"
 
+#include "pg/background.h"
+
 namespace sqs_ingest::pg {
 
 namespace {
@@ -25,7 +27,7 @@ bool standbys_confirmed(XLogRecPtr commit_end) {
 bool durable_barrier(XLogRecPtr commit_end, bool wait) {
     call_pg([&] {
         XLogFlush(commit_end);
-        if (!wait)
+        if (!wait || terminate_requested())
             return;
         // As at commit: the wait is not to be interrupted by a longjmp.
         HOLD_INTERRUPTS();

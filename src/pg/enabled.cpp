@@ -12,12 +12,20 @@ ObjectAddress this_database() {
     return ObjectAddress{DatabaseRelationId, MyDatabaseId, 0};
 }
 
+// Object ids repeat from cluster to cluster; this number does not.
+std::string this_system() {
+    return std::to_string(GetSystemIdentifier());
+}
+
 // A label that is not ours to understand means nothing is enabled: starting on a guess could eat a queue.
 PipelineNames parse_label(const char* label, Oid database) {
     if (!label)
         return {};
     const auto json = nlohmann::json::parse(label, nullptr, false);
-    if (!json.is_object() || !json.contains("database") || json["database"] != database ||
+    const auto says = [&](const char* key, const nlohmann::json& value) {
+        return json.contains(key) && json[key] == value;
+    };
+    if (!json.is_object() || !says("system", this_system()) || !says("database", database) ||
         !json.contains("pipelines"))
         return {};
     PipelineNames names;
@@ -28,7 +36,7 @@ PipelineNames parse_label(const char* label, Oid database) {
 }
 
 std::string format_label(const PipelineNames& names, Oid database) {
-    return nlohmann::json{{"database", database}, {"pipelines", names}}.dump();
+    return nlohmann::json{{"system", this_system()}, {"database", database}, {"pipelines", names}}.dump();
 }
 
 extern "C" {

@@ -1,8 +1,10 @@
 // Which pipelines are enabled: a security label on the database, so that
 //  - the launcher reads it without connecting to the database (pg_shseclabel is shared),
 //  - it changes with the transaction of start() and stop(),
-//  - no dump of the database, template copy or restored clone carries it: it names the database's own OID and
-//    counts only there.
+//  - no template copy or restored dump carries it (pg_dumpall and pg_dump -C write it): it names the
+//  cluster's system
+//    identifier and the database's OID, and counts only there. After pg_upgrade, too, start() has to be
+//    called again.
 #pragma once
 
 #include "pg/guard.h"
@@ -16,8 +18,8 @@ void register_label();
 
 using PipelineNames = std::set<std::string>;
 
-// Of the current database. Takes a lock that a concurrent start() or stop() waits for; held to the end of the
-// transaction. Plain Postgres errors (call inside call_pg or a transaction of the caller's).
+// Of the current database. Throw PgError. lock_…() makes a concurrent start() or stop() wait until the
+// transaction ends.
 PipelineNames lock_enabled_pipelines();
 PipelineNames enabled_pipelines();
 void set_enabled_pipelines(const PipelineNames& names);

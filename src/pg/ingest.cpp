@@ -24,6 +24,7 @@ constexpr auto kStopTime = 10s;        // for what remains to be done after stop
 constexpr auto kAttributesAge = 15min; // the queue's attributes are read again
 constexpr auto kPruneEvery = 1min;
 constexpr auto kRetentionMargin = 24h; // beyond the queue's retention before a ledger entry goes
+constexpr auto kQuiet = 1s;            // without a message: idle
 constexpr int kRoundsOfEveryRow = 8;   // before a batch whose every row fails is blamed on its rows ...
 constexpr int kRoundsOfOneRow = 3;     // ... and a batch of one
 constexpr BackoffRange kDatabaseBackoff{1s, 20s};
@@ -203,7 +204,8 @@ void Ingest::on_received(ReceiveResult result, Instant now) {
     auto& received = result.outcome.value();
     const int n = static_cast<int>(received.messages.size());
     gate_.answered(n);
-    last_receive_was_empty_ = n == 0;
+    if (n > 0)
+        last_message_ = now;
     std::optional<Trouble> damaged;
     if (!received.damaged.empty())
         damaged = make_trouble("DamagedMessage", received.damaged.front(),
@@ -462,13 +464,17 @@ void Ingest::confirm_commits(Instant now) {
         obstruct(database_, trouble_of(WriteFault{error.report()}, pipeline_), kDatabaseBackoff, now);
         return;
     }
+    if (!durable && stop_deadline_) {
+        unconfirmed_ = {}; // not deleted: they come back, and are recognised
+        return;
+    }
     if (!durable) {
         obstruct(database_,
                  make_trouble("NotConfirmed", "the synchronous standbys have not confirmed the last commit",
                               "The messages are deleted when they have. Check the standbys and "
                               "synchronous_standby_names.",
                               GetCurrentTimestamp()),
-                 stop_deadline_ ? BackoffRange{100ms, 500ms} : kDatabaseBackoff, now);
+                 kDatabaseBackoff, now);
         return;
     }
     if (strcmp(database_.trouble.code, "NotConfirmed") == 0)
@@ -593,6 +599,8 @@ std::optional<std::chrono::milliseconds> Ingest::timeout(Instant now) const {
             at(*due);
     if (stop_deadline_)
         at(*stop_deadline_);
+    if (now < last_message_ + kQuiet) // for the status to say so
+        at(last_message_ + kQuiet);
     if (!next)
         return std::nullopt;
     return std::max(0ms, std::chrono::ceil<std::chrono::milliseconds>(*next - now));
@@ -604,7 +612,6 @@ void Ingest::count_in_hand() {
 }
 
 void Ingest::report(Instant now) {
-    (void)now;
     const Obstruction* obstruction = queue_.active ? &queue_ : database_.active ? &database_ : nullptr;
     PipelineState state = PipelineState::running;
     if (stop_deadline_)
@@ -613,11 +620,13 @@ void Ingest::report(Instant now) {
         state = PipelineState::backing_off;
     else if (!attributes_read_ || !sink_ready_)
         state = PipelineState::starting;
-    else if (last_receive_was_empty_ && in_hand_.empty())
+    else if (held() == 0 && now >= last_message_ + kQuiet)
         state = PipelineState::idle;
 
     StateLock lock;
     slot_.state = state;
+    if (state == PipelineState::idle)
+        entry_.lag_ms = 0;
     slot_.trouble = obstruction ? obstruction->trouble : Trouble{};
 }
 

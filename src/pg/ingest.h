@@ -110,7 +110,7 @@ class Ingest {
     Commit unconfirmed_; // committed, and not known to be durable
     DeleteQueue deletes_;
 
-    bool last_receive_was_empty_ = true; // so far
+    Instant last_message_; // when the last one was received
     std::optional<Instant> stop_deadline_;
 };
 

@@ -36,6 +36,7 @@ class NextPass {
 std::map<Oid, PipelineNames> read_labels() {
     MemoryContext outside = CurrentMemoryContext;
     call_pg([] {
+        SetCurrentStatementStartTimestamp();
         StartTransactionCommand();
         PushActiveSnapshot(GetTransactionSnapshot());
     });
@@ -276,7 +277,16 @@ void plan_retries(NextPass& next) {
             next.in_ms(kRetryObstacleMs + 100);
 }
 
+bool was_nudged() {
+    StateLock lock(LW_SHARED);
+    return shared_state()->nudged;
+}
+
 void pass(NextPass& next) {
+    {
+        StateLock lock;
+        shared_state()->nudged = false;
+    }
     scout_all(note_enabled(read_labels()));
     stop_unwanted(next);
     start_wanted(next);
@@ -302,7 +312,8 @@ void run() {
         }
         NextPass next(GetCurrentTimestamp());
         pass(next);
-        wait_for(-1, std::max(10L, next.wait_ms()), event);
+        // Waiting for a scout takes latch events away: a nudge that came meanwhile is not slept over.
+        wait_for(-1, was_nudged() ? 0 : std::max(10L, next.wait_ms()), event);
         call_pg([] {
             if (!terminate_requested())
                 CHECK_FOR_INTERRUPTS();
@@ -335,8 +346,9 @@ extern "C" PGDLLEXPORT void sqs_ingest_launcher_main(Datum) {
         describe_current_exception(report);
         failed = true;
     }
-    // Exit code 1: the postmaster starts another one after bgw_restart_time.
     if (failed)
         ereport(LOG, (errmsg("sqs_ingest launcher ends: %s", report.message)));
-    proc_exit(failed ? 1 : 0);
+    // Exit code 1 also after SIGTERM: with 0 the postmaster would never start another one. In a shutdown it
+    // does not.
+    proc_exit(1);
 }

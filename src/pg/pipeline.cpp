@@ -28,15 +28,6 @@ std::optional<ColumnType> column_type(Oid type, int32 modifier) {
     }
 }
 
-// The target by name, so that a table that is dropped and made anew is found again. The name is qualified: no
-// search_path takes part.
-Oid find_target(const std::string& target) {
-    return ask_pg([&] {
-        RangeVar* name = makeRangeVarFromNameList(qualified_name(target.c_str()));
-        return RangeVarGetRelid(name, NoLock, false);
-    });
-}
-
 void check_target_owner(const Pipeline& pipeline, Oid table) {
     struct Found {
         bool exists;
@@ -160,10 +151,22 @@ std::optional<Obstacle> owner_obstacle(Oid owner) {
     return std::nullopt;
 }
 
-std::vector<ColumnType> read_target(const Pipeline& pipeline) {
-    const Oid table = find_target(pipeline.row.target);
+Oid lock_target(const Pipeline& pipeline) {
+    const Oid table = ask_pg([&] {
+        RangeVar* name = makeRangeVarFromNameList(qualified_name(pipeline.row.target.c_str()));
+        return RangeVarGetRelid(name, RowExclusiveLock, false);
+    });
     check_target_owner(pipeline, table);
+    return table;
+}
 
+std::string qualified_name_of(Oid table) {
+    return ask_pg([&] {
+        return quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)), get_rel_name(table));
+    });
+}
+
+std::vector<ColumnType> read_columns(const Pipeline& pipeline, Oid table) {
     std::vector<ColumnType> types;
     for (const auto& rule : pipeline.mapping.columns) {
         struct Column {

@@ -48,9 +48,16 @@ Result<Pipeline, Obstacle> resolve(const PipelineRow& row, const Settings& setti
 // Needs a transaction.
 std::optional<Obstacle> owner_obstacle(Oid owner);
 
-// The target table's columns for the mapping, as the catalog has them. Throws PgError when the table or a
-// column is missing, a column has a type that rows cannot be written to, or the table's owner is a stranger
-// to the pipeline's: its triggers would run with the pipeline owner's rights. Needs a transaction.
-std::vector<ColumnType> read_target(const Pipeline& pipeline);
+// The target table by its name, so that a table that is dropped and made anew is found again; locked against
+// changes of its owner and its triggers until the transaction ends. Throws PgError when it is missing, or
+// when its owner is a stranger to the pipeline's: its triggers would run with the pipeline owner's rights.
+Oid lock_target(const Pipeline& pipeline);
+
+// The table's name for SQL text.
+std::string qualified_name_of(Oid table);
+
+// The table's columns for the mapping, as the catalog has them. Throws PgError when a column is missing or
+// has a type that rows cannot be written to.
+std::vector<ColumnType> read_columns(const Pipeline& pipeline, Oid table);
 
 } // namespace sqs_ingest::pg

@@ -194,6 +194,7 @@ void wake_launcher(bool look_again) {
     if (!state)
         return;
     StateLock lock;
+    state->nudged = true;
     state->look_again |= look_again;
     wake(state->launcher);
 }

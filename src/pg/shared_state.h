@@ -100,6 +100,7 @@ struct WorkerSlot {
 
 struct SharedState {
     pid_t launcher;
+    bool nudged;     // since the launcher's pass began: it makes another one
     bool look_again; // the catalogs changed: scout every database that has enabled pipelines
     PipelineEntry pipelines[kMaxPipelines];
     ConditionVariable slots_changed; // broadcast when a worker leaves its slot

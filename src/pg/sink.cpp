@@ -30,16 +30,16 @@ const char* sql_cast(ColumnType::Kind kind) {
 }
 
 // INSERT INTO target (a, b) SELECT u.c1, u.c2::int4 FROM ROWS FROM (unnest($1), unnest($2)) AS u(c1, c2)
-std::string insert_statement(const Pipeline& pipeline, const std::vector<ColumnType>& types) {
+std::string insert_statement(Oid target, const Mapping& mapping, const std::vector<ColumnType>& types) {
     std::string columns, values, arrays, names;
     for (std::size_t i = 0; i < types.size(); ++i) {
         const std::string comma = i ? ", " : "", number = std::to_string(i + 1);
-        columns += comma + quote_identifier(pipeline.mapping.columns[i].column.c_str());
+        columns += comma + quote_identifier(mapping.columns[i].column.c_str());
         values += comma + "u.c" + number + sql_cast(types[i].kind);
         arrays += comma + "pg_catalog.unnest($" + number + ")";
         names += comma + "c" + number;
     }
-    return "INSERT INTO " + pipeline.row.target + " (" + columns + ") SELECT " + values +
+    return "INSERT INTO " + qualified_name_of(target) + " (" + columns + ") SELECT " + values +
            " FROM ROWS FROM (" + arrays + ") AS u(" + names + ")";
 }
 
@@ -100,8 +100,9 @@ void Sink::forget_plans() {
 
 void Sink::prepare() {
     forget_plans();
-    transform_.types = read_target(pipeline_);
-    insert_ = prepare_plan(insert_statement(pipeline_, transform_.types),
+    target_ = lock_target(pipeline_);
+    transform_.types = read_columns(pipeline_, target_);
+    insert_ = prepare_plan(insert_statement(target_, pipeline_.mapping, transform_.types),
                            std::vector<Oid>(transform_.types.size(), TEXTARRAYOID));
 
     AsExtensionOwner as_owner(extension_);
@@ -121,6 +122,14 @@ void Sink::prepare() {
             " pg_catalog.unnest($9), pg_catalog.unnest($10)) AS u(m, s, n, r, f, e, c, j, b)",
         {TEXTOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
          TEXTARRAYOID, TEXTARRAYOID, BYTEAARRAYOID});
+}
+
+// In every write: the plan names the table, and a stranger could have put another one in its place since.
+void Sink::lock_prepared_target() {
+    if (lock_target(pipeline_) != target_)
+        throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                         "target table " + pipeline_.row.target + " is another table than before",
+                         "Its columns are read again.");
 }
 
 std::optional<WriteFault> Sink::probe() {
@@ -152,6 +161,7 @@ Result<Written, WriteFault> Sink::write(const std::vector<Delivery>& batch, cons
 
 Written Sink::write_at_once(const std::vector<Delivery>& batch, const Keyring& keyring) {
     Transaction transaction("sqs_ingest: writing a batch");
+    lock_prepared_target();
     Written written{std::vector<Fate>(batch.size(), Fate::duplicate), 0};
     Positions rows, rejected;
     for (const auto position : enter_into_ledger(batch, written.fates))
@@ -167,6 +177,7 @@ Written Sink::write_at_once(const std::vector<Delivery>& batch, const Keyring& k
 Result<Written, WriteFault> Sink::write_with_care(const std::vector<Delivery>& batch, const Keyring& keyring,
                                                   bool blame_rows) {
     Transaction transaction("sqs_ingest: writing a batch, looking for bad rows");
+    lock_prepared_target();
     insert_rows({}, nullptr, 0); // fails: the pipeline's fault
 
     Written written{std::vector<Fate>(batch.size(), Fate::duplicate), 0};
@@ -268,6 +279,7 @@ void Sink::insert_bisecting(const std::vector<Delivery>& batch, const std::size_
         return;
     try {
         Subtransaction subtransaction;
+        call_pg([] { restore_settings(); }); // after the triggers of the part before
         insert_rows(batch, positions, n);
         // Deferred constraints would fail at commit, for the whole batch.
         call_pg([] { SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0); });

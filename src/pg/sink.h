@@ -68,11 +68,13 @@ class Sink {
     void insert_dead_letters(const std::vector<Delivery>& batch, const Positions& rejected,
                              const std::vector<Refused>& refused, const Keyring& keyring);
     void prepare();
+    void lock_prepared_target();
     void forget_plans();
 
     const Pipeline& pipeline_;
     Extension extension_;
     Transform transform_;
+    Oid target_ = InvalidOid; // that the plans and the column types are for
     SPIPlanPtr insert_ = nullptr;
     SPIPlanPtr ledger_ = nullptr;
     SPIPlanPtr dead_letter_ = nullptr;

@@ -14,20 +14,6 @@ void set_option(const char* name, const char* value) {
     SetConfigOption(name, value, PGC_SUSET, PGC_S_SESSION);
 }
 
-// A trigger's SET or SET ROLE outlives its transaction. Back to what the process started with (the role's and
-// the database's settings), except for what ingestion depends on.
-void restore_settings() {
-    SetConfigOption("role", nullptr, PGC_SUSET, PGC_S_SESSION);
-    SetConfigOption("session_authorization", nullptr, PGC_SUSET, PGC_S_SESSION);
-    ResetAllOptions();
-    set_option("default_transaction_isolation", "read committed");
-    set_option("default_transaction_read_only", "off");
-    set_option("default_transaction_deferrable", "off");
-    set_option("lock_timeout", psprintf("%d", static_cast<int>(kLockTimeout.count())));
-    if (synchronous_commit < SYNCHRONOUS_COMMIT_REMOTE_FLUSH)
-        set_option("synchronous_commit", "on");
-}
-
 // A rollback cannot be refused, and an error in it would be one in the destructor: the process ends instead,
 // which loses nothing that was not lost already.
 void abort_or_exit() noexcept {
@@ -46,16 +32,28 @@ void abort_or_exit() noexcept {
 
 } // namespace
 
+void restore_settings() {
+    SetConfigOption("role", nullptr, PGC_SUSET, PGC_S_SESSION);
+    SetConfigOption("session_authorization", nullptr, PGC_SUSET, PGC_S_SESSION);
+    ResetAllOptions();
+    set_option("default_transaction_isolation", "read committed");
+    set_option("default_transaction_read_only", "off");
+    set_option("default_transaction_deferrable", "off");
+    set_option("lock_timeout", psprintf("%d", static_cast<int>(kLockTimeout.count())));
+    if (synchronous_commit < SYNCHRONOUS_COMMIT_REMOTE_FLUSH)
+        set_option("synchronous_commit", "on");
+}
+
 Transaction::Transaction(const char* activity) : outside_(CurrentMemoryContext) {
     try {
         call_pg([&] {
             // What a cancel left behind after the last statement is not meant for this one; a SIGTERM is.
             QueryCancelPending = terminate_requested();
+            SetCurrentStatementStartTimestamp(); // StartTransaction() takes now() from it
             StartTransactionCommand();
             restore_settings();
             XactIsoLevel = XACT_READ_COMMITTED;
             XactReadOnly = false;
-            SetCurrentStatementStartTimestamp();
             SPI_connect();
             PushActiveSnapshot(GetTransactionSnapshot());
             pgstat_report_activity(STATE_RUNNING, activity);
@@ -78,6 +76,8 @@ Transaction::~Transaction() {
 }
 
 void Transaction::commit() {
+    // SPI's own context goes before the commit can fail, and with it the error would.
+    MemoryContextSwitchTo(TopTransactionContext);
     call_pg([&] {
         SPI_finish();
         PopActiveSnapshot();

@@ -27,6 +27,11 @@ class Transaction {
     bool open_ = true;
 };
 
+// A trigger's SET or SET ROLE outlives its statement and its transaction. Back to what the process started
+// with (the role's and the database's settings), except for what ingestion depends on: done at each begin,
+// and to be done before each further statement on a target. Inside call_pg.
+void restore_settings();
+
 // A subtransaction inside a Transaction. Not released when it goes: rolled back.
 class Subtransaction {
   public:

@@ -11,7 +11,7 @@ Test modules import the fixtures by name:
 """
 import psycopg.rows
 import pytest
-from harness import wait_until
+from harness import Database, wait_until
 
 COUNTERS = ("received", "inserted", "duplicates", "dead_letters", "released", "in_hand", "deleted")
 
@@ -85,6 +85,15 @@ def assert_counters_add_up(stat):
     went = [stat[name] for name in ("inserted", "duplicates", "dead_letters", "released", "in_hand")]
     assert stat["received"] == sum(went), stat
     assert stat["deleted"] == stat["received"] - stat["released"] - stat["in_hand"], stat
+
+
+@pytest.fixture(name="other_db")
+def other_db_fixture(cluster):
+    """A second fresh database of the module's cluster; a test takes it before its pipelines."""
+    database = Database(cluster, cluster.ensure_running().create_database())
+    yield database
+    database.close()
+    cluster.ensure_running().drop_database(database.name)
 
 
 @pytest.fixture(name="make_pipeline")

@@ -15,7 +15,7 @@ import json
 import socket
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from pipeline import make_pipeline_fixture  # noqa: F401
@@ -153,7 +153,8 @@ class Proxy:
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 action = headers.get("x-amz-target", "").rpartition(".")[2]
                 request = Request(action, headers, body, time.monotonic())
-                answer = proxy._hook_for(request)(request, lambda: proxy._forward(request))
+                passed_on = replace(request)
+                answer = proxy._hook_for(request)(passed_on, lambda: proxy._forward(passed_on))
                 self.close_connection = answer is None or answer.missing > 0
                 if answer is None:
                     return
@@ -205,6 +206,19 @@ def altered_messages(change, raw_bytes=False):
         return answer
 
     return hook
+
+
+def short_polls(request, forward):
+    """Turns long polls into short ones.
+
+    A server goes on with the long poll of a consumer that has left, and hands it a message, which is then in flight
+    for nobody. Tests that stop a pipeline and then send to its queue do not want to wait for that to be over.
+    """
+    request.body = json.dumps({**request.json, "WaitTimeSeconds": 0}).encode()
+    answer = forward()
+    if answer.status == 200 and not answer.json.get("Messages"):
+        time.sleep(0.1)
+    return answer
 
 
 # -- fixtures ---------------------------------------------------------------------------------------------------------

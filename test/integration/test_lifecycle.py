@@ -70,6 +70,18 @@ def test_stopped_pipeline_takes_nothing_and_goes_on_when_started_again(pipeline)
     pipeline.wait_for(deleted=5)
 
 
+def test_start_right_after_a_stop_is_heard_at_once(pipeline):
+    """Whatever the launcher is doing when the nudge comes."""
+    for i in range(8):
+        pipeline.start()
+        time.sleep(0.02 * i)
+        pipeline.stop()
+        time.sleep(0.01 * i)
+        pipeline.start()
+        pipeline.wait_for(5, state="idle")
+        pipeline.stop()
+
+
 def test_stop_of_an_idle_pipeline_does_not_wait_for_its_long_poll(pipeline):
     pipeline.start()
     pipeline.wait_for(state="idle")

@@ -341,12 +341,9 @@ def test_owner_with_hostile_role_settings_ingests_and_its_functions_never_run_as
         "statement_timeout = 1",
         "lock_timeout = 1",
         "transform_null_equals = on",
-        "role = pg_monitor",
         "row_security = off",
         "session_replication_role = origin",
     ):
-        if setting.startswith("role"):
-            db.sql(f"GRANT pg_monitor TO {owner}")
         db.sql(f"ALTER ROLE {owner} SET {setting}")
     messages = login_messages(6)
     messages.append(login_message(99, app_version="no version"))
