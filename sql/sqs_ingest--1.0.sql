@@ -69,6 +69,7 @@ COMMENT ON COLUMN @extschema@.sqs_ingest_dead_letter.created_at IS 'when it was 
 
 CREATE INDEX sqs_ingest_dead_letter_pipeline_idx
     ON @extschema@.sqs_ingest_dead_letter (pipeline, created_at);
+COMMENT ON INDEX @extschema@.sqs_ingest_dead_letter_pipeline_idx IS 'dead letters of a pipeline by age';
 
 -- What users of the extension made is theirs: dumped.
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.sqs_ingest_pipeline', '');
@@ -97,6 +98,8 @@ COMMENT ON FUNCTION @extschema@.sqs_ingest_pipeline_changed() IS
 CREATE TRIGGER sqs_ingest_pipeline_changed
     AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.sqs_ingest_pipeline
     FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.sqs_ingest_pipeline_changed();
+COMMENT ON TRIGGER sqs_ingest_pipeline_changed ON @extschema@.sqs_ingest_pipeline IS
+    'plain changes of the pipelines count too';
 
 ------------------------------------------------------------------------------------------------------------------------
 -- status

@@ -77,8 +77,8 @@ const ApiError* error_of(const SqsEvent& event) {
 SqsClient::SqsClient(SqsClientOptions options)
     : options_(std::move(options)), credentials_(options_.credentials), http_(options_.http) {}
 
-TransferId SqsClient::start_receive(int max_messages, int wait_seconds) {
-    return send(encode_receive(options_.queue_url, max_messages, wait_seconds),
+TransferId SqsClient::start_receive(int max_messages, int wait_seconds, int visibility_timeout_seconds) {
+    return send(encode_receive(options_.queue_url, max_messages, wait_seconds, visibility_timeout_seconds),
                 {.action = Action::receive, .waited = wait_seconds > 0},
                 std::chrono::seconds(wait_seconds) + kAnswerTimeout);
 }

@@ -47,7 +47,7 @@ class SqsClient {
   public:
     explicit SqsClient(SqsClientOptions options);
 
-    TransferId start_receive(int max_messages, int wait_seconds);
+    TransferId start_receive(int max_messages, int wait_seconds, int visibility_timeout_seconds = 0);
     TransferId start_delete(const std::vector<std::string_view>& receipt_handles);
     TransferId start_change_visibility(const std::vector<std::string_view>& receipt_handles, int seconds);
     TransferId start_get_queue_attributes();

@@ -23,6 +23,11 @@ inline Datum text_datum(Text text) {
     return CStringGetTextDatum(converted);
 }
 
+// A text that is in the database's encoding already, because it came from there.
+inline Datum server_text_datum(Text text) {
+    return PointerGetDatum(cstring_to_text_with_len(text.data, static_cast<int>(text.size)));
+}
+
 inline Datum make_array(std::size_t n, Datum* values, bool* nulls, Oid type, int length, bool by_value,
                         char align) {
     if (n == 0)
@@ -42,11 +47,11 @@ Datum array_of(std::size_t n, Oid type, int length, bool by_value, char align, E
 }
 
 template<class TextOf>
-Datum text_array(std::size_t n, TextOf text_of) {
+Datum text_array(std::size_t n, TextOf text_of, Datum (*datum_of)(Text) = text_datum) {
     return array_of(n, TEXTOID, -1, false, TYPALIGN_INT, [&](std::size_t i, bool& is_null) {
         const Text text = text_of(i);
         is_null = !text.data;
-        return is_null ? Datum(0) : text_datum(text);
+        return is_null ? Datum(0) : datum_of(text);
     });
 }
 

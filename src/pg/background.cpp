@@ -32,6 +32,13 @@ bool terminate_requested() {
     return terminate_flag;
 }
 
+void handle_interrupts() {
+    call_pg([] {
+        QueryCancelPending = false;
+        CHECK_FOR_INTERRUPTS();
+    });
+}
+
 BackgroundWorker describe_process(const char* kind, const char* function, Datum argument) {
     BackgroundWorker process{};
     process.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;

@@ -12,6 +12,9 @@ namespace sqs_ingest::pg {
 void install_signal_handlers();
 bool terminate_requested();
 
+// CHECK_FOR_INTERRUPTS() between two transactions: barriers are absorbed; a cancel has nothing to cancel.
+void handle_interrupts();
+
 // Fills in what all our background workers have in common. `kind` becomes bgw_type, as in "sqs_ingest
 // worker".
 BackgroundWorker describe_process(const char* kind, const char* function, Datum argument);

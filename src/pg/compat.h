@@ -29,6 +29,14 @@ inline uint32 wait_event(const char* name) {
 #endif
 }
 
+// transaction_timeout, which 17 brought, ends a background process by FATAL: our transactions have their own
+// bound.
+inline void disarm_transaction_timeout() {
+#if PG_VERSION_NUM >= 170000
+    SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_SESSION);
+#endif
+}
+
 // The parts of a name as written in SQL. Raises plain Postgres errors.
 inline List* qualified_name(const char* text) {
 #if PG_VERSION_NUM >= 160000

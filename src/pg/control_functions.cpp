@@ -85,19 +85,28 @@ PipelineRow find_or_create_pipeline_row(const Extension& extension, const std::s
             "makes \"user_logins\".");
     // The first start makes what is missing. Later a lost keyring is an error: new keys would break
     // duplicates.
-    if (keyring_is_missing() && superuser())
+    if (keyring_is_missing() && ask_pg([] { return superuser(); }))
         create_keyring();
     create_built_in_pipeline(extension);
     return *read_pipeline(extension, name);
 }
 
-void refuse_taken_queue(const Pipeline& pipeline) {
+// Whether another enabled pipeline has this one's queue: by the catalog in this database, by what the
+// launcher knows in others.
+bool reads_queue(const PipelineEntry& entry, const Pipeline& pipeline, const PipelineNames& enabled_here) {
+    if (!entry.used || strcmp(entry.queue_url, pipeline.queue_url.c_str()) != 0)
+        return false;
+    if (entry.database != MyDatabaseId)
+        return entry.enabled;
+    return pipeline.row.name != NameStr(entry.name) && enabled_here.count(NameStr(entry.name)) > 0;
+}
+
+void refuse_taken_queue(const Pipeline& pipeline, const PipelineNames& enabled_here) {
     std::string other;
     {
         StateLock lock(LW_SHARED);
         for (const auto& entry : shared_state()->pipelines)
-            if (entry.used && entry.enabled && strcmp(entry.queue_url, pipeline.queue_url.c_str()) == 0 &&
-                !(entry.database == MyDatabaseId && pipeline.row.name == NameStr(entry.name)))
+            if (reads_queue(entry, pipeline, enabled_here))
                 other = NameStr(entry.name);
     }
     if (!other.empty())
@@ -121,7 +130,7 @@ bool start(const std::string& name) {
     report_obstacle(owner_obstacle(row.owner));
     read_columns(pipeline.value(), lock_target(pipeline.value()));
     current_keyring();
-    refuse_taken_queue(pipeline.value());
+    refuse_taken_queue(pipeline.value(), enabled);
 
     lift_hold(name.c_str());
     look_again_at_commit();

@@ -8,6 +8,9 @@ namespace sqs_ingest::pg {
 
 namespace {
 
+// Short enough to stay in its row: the launcher, without a database, cannot read a TOAST table.
+constexpr std::size_t kMaxLabel = 1800;
+
 ObjectAddress this_database() {
     return ObjectAddress{DatabaseRelationId, MyDatabaseId, 0};
 }
@@ -42,7 +45,7 @@ std::string format_label(const PipelineNames& names, Oid database) {
 extern "C" {
 // SECURITY LABEL by hand, or from pg_dumpall's output: a superuser may set it, and it counts only where it
 // names the database.
-static void check_label(const ObjectAddress* object, const char*) {
+static void check_label(const ObjectAddress* object, const char* label) {
     if (!superuser())
         ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
                         errmsg("only superusers can set a security label of provider \"%s\"", kLabelProvider),
@@ -50,6 +53,9 @@ static void check_label(const ObjectAddress* object, const char*) {
     if (object->classId != DatabaseRelationId)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
                         errmsg("security labels of provider \"%s\" are for databases only", kLabelProvider)));
+    if (label && strlen(label) > kMaxLabel)
+        ereport(ERROR, (errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+                        errmsg("the security label is longer than %zu bytes", kMaxLabel)));
 }
 }
 
@@ -74,6 +80,10 @@ PipelineNames lock_enabled_pipelines() {
 void set_enabled_pipelines(const PipelineNames& names) {
     const ObjectAddress database = this_database();
     const std::string label = format_label(names, MyDatabaseId);
+    if (label.size() > kMaxLabel)
+        throw make_error(ERRCODE_PROGRAM_LIMIT_EXCEEDED, "too many pipelines are enabled in this database",
+                         "Stop some, or give them shorter names: together they take at most " +
+                             std::to_string(kMaxLabel) + " bytes.");
     const char* text = names.empty() ? nullptr : label.c_str();
     call_pg([&] {
         SetSecurityLabel(&database, kLabelProvider, text);
@@ -98,6 +108,7 @@ std::map<Oid, PipelineNames> enabled_pipelines_everywhere() {
             Datum label =
                 heap_getattr(tuple, Anum_pg_shseclabel_label, RelationGetDescr(relation), &no_label);
             if (form->classoid != DatabaseRelationId || no_provider || no_label ||
+                VARATT_IS_EXTERNAL(DatumGetPointer(label)) ||
                 strcmp(TextDatumGetCString(provider), kLabelProvider) != 0)
                 continue;
             auto* entry = static_cast<Label*>(palloc(sizeof(Label)));

@@ -21,6 +21,7 @@ constexpr std::size_t kMaxBatchBytes = 16u << 20;
 constexpr std::size_t kMaxDeletes = 8; // delete requests at once
 constexpr auto kLinger = 10ms;         // under load a batch waits this long for more
 constexpr auto kStopTime = 10s;        // for what remains to be done after stop()
+constexpr auto kReceiveGrace = 1500ms; // for a receive to end by itself after stop()
 constexpr auto kAttributesAge = 15min; // the queue's attributes are read again
 constexpr auto kPruneEvery = 1min;
 constexpr auto kRetentionMargin = 24h; // beyond the queue's retention before a ledger entry goes
@@ -86,14 +87,14 @@ std::vector<std::string_view> views(const std::vector<std::string>& texts) {
 Ingest::Ingest(const Pipeline& pipeline, const Extension& extension, PipelineEntry& entry, WorkerSlot& slot)
     : pipeline_(pipeline), entry_(entry), slot_(slot), sink_(pipeline, extension),
       client_(client_options(pipeline)), gate_(kMaxReceives, kMaxHeld), batch_limit_(kMaxBatch) {
-    visibility_.write_time = kTransactionTimeout;
+    visibility_.write_time = 2 * kTransactionTimeout; // at once, and again with care
 }
 
 void Ingest::turn(Instant now) {
     for (auto& event : client_.advance()) {
         if (auto* received = std::get_if<ReceiveResult>(&event.result)) {
-            receives_.erase(event.id);
-            on_received(std::move(*received), now);
+            const auto started = receives_.extract(event.id).mapped();
+            on_received(std::move(*received), started, now);
         } else if (auto* attributes = std::get_if<AttributesResult>(&event.result)) {
             attributes_request_.reset();
             on_attributes(*attributes, now);
@@ -105,6 +106,8 @@ void Ingest::turn(Instant now) {
                 on_visibility_changed(event.id, batch, now);
         }
     }
+    if (stop_deadline_)
+        cancel_old_receives(now);
     confirm_commits(now);
     make_ready(now);
     ask_for_attributes(now);
@@ -117,7 +120,6 @@ void Ingest::turn(Instant now) {
 }
 
 // --- obstructions
-// ---------------------------------------------------------------------------------------------------
 
 void Ingest::obstruct(Obstruction& obstruction, Trouble trouble, BackoffRange range, Instant now) {
     // A line when it begins and when it changes; the status shows the rest.
@@ -129,6 +131,7 @@ void Ingest::obstruct(Obstruction& obstruction, Trouble trouble, BackoffRange ra
         });
     obstruction.active = true;
     obstruction.trouble = trouble;
+    obstruction.since = now;
     obstruction.retry_at = now + obstruction.backoff.next(range.base, range.cap, random_fraction());
     StateLock lock;
     entry_.last_error = trouble;
@@ -145,7 +148,6 @@ void Ingest::clear(Obstruction& obstruction, const char* what) {
 }
 
 // --- the queue's attributes
-// -----------------------------------------------------------------------------------------
 
 void Ingest::ask_for_attributes(Instant now) {
     const bool due = !attributes_read_ || now - *attributes_read_ > kAttributesAge;
@@ -173,7 +175,6 @@ void Ingest::on_attributes(const AttributesResult& result, Instant now) {
 }
 
 // --- receive
-// --------------------------------------------------------------------------------------------------------
 
 void Ingest::start_receives(Instant now) {
     // While something is wrong nothing more is received. One exception: a lone message that the table refuses
@@ -185,13 +186,15 @@ void Ingest::start_receives(Instant now) {
     while (gate_.may_start(static_cast<int>(receives_.size()), held())) {
         // One long poll; the first receive after an error is short too, to see soon that it is over.
         const bool long_poll = receives_.empty() && !queue_.active;
-        receives_.insert(
-            client_.start_receive(ReceiveGate::kMaxMessages, long_poll ? ReceiveGate::kLongPollSeconds
-                                                                       : ReceiveGate::kShortPollSeconds));
+        const auto id =
+            client_.start_receive(ReceiveGate::kMaxMessages,
+                                  long_poll ? ReceiveGate::kLongPollSeconds : ReceiveGate::kShortPollSeconds,
+                                  static_cast<int>(visibility_.of_receive().count()));
+        receives_.emplace(id, now);
     }
 }
 
-void Ingest::on_received(ReceiveResult result, Instant now) {
+void Ingest::on_received(ReceiveResult result, Instant started, Instant now) {
     count(Counter::bytes, static_cast<std::int64_t>(result.answer_bytes));
     if (!result.outcome.ok()) {
         count(Counter::receive_errors);
@@ -200,7 +203,9 @@ void Ingest::on_received(ReceiveResult result, Instant now) {
         obstruct(queue_, trouble_of(error, pipeline_), backoff_range(error.error_class), now);
         return;
     }
-    clear(queue_, "the queue answers");
+    // One that was under way when another one failed tells nothing about now.
+    if (started >= queue_.since)
+        clear(queue_, "the queue answers");
     auto& received = result.outcome.value();
     const int n = static_cast<int>(received.messages.size());
     gate_.answered(n);
@@ -230,7 +235,9 @@ void Ingest::on_received(ReceiveResult result, Instant now) {
 void Ingest::take(Message message, Instant now) {
     latest_sent_ms_ = std::max(latest_sent_ms_, message.sent_at_ms.value_or(0));
     auto outcome = transform(sink_.transform(), &current_keyring(), message);
-    Delivery delivery{std::move(message), Row{}, now + visibility_.queue_timeout};
+    const auto asked_for = visibility_.of_receive();
+    Delivery delivery{std::move(message), Row{},
+                      now + (asked_for > 0s ? asked_for : visibility_.queue_timeout)};
     if (outcome.ok())
         delivery.content = std::move(outcome).value();
     else
@@ -241,7 +248,6 @@ void Ingest::take(Message message, Instant now) {
 }
 
 // --- visibility
-// -----------------------------------------------------------------------------------------------------
 
 void Ingest::keep_visible(Instant now) {
     // What expired belongs to the queue again: it comes back.
@@ -295,6 +301,12 @@ void Ingest::on_visibility_changed(TransferId id, const BatchResult& result, Ins
                 what == ErrorClass::receipt || what == ErrorClass::configuration ? End::lost : End::again;
         }
 
+    if (!result.outcome.ok()) {
+        const auto trouble = trouble_of(result.outcome.error(), pipeline_);
+        StateLock lock;
+        entry_.last_error = trouble;
+    }
+
     bool again = false;
     const auto kept = std::stable_partition(in_hand_.begin(), in_hand_.end(), [&](Delivery& delivery) {
         const auto end = ends.find(delivery.message.receipt_handle);
@@ -333,7 +345,6 @@ void Ingest::release(std::vector<Delivery> deliveries) {
 }
 
 // --- write
-// ----------------------------------------------------------------------------------------------------------
 
 // Finds out whether there is a keyring and a table to write to: before the first receive, and after a fault.
 void Ingest::make_ready(Instant now) {
@@ -381,8 +392,10 @@ bool Ingest::batch_is_due(Instant now) const {
 void Ingest::write_when_due(Instant now) {
     if (!batch_is_due(now))
         return;
+    // If the window cannot be extended, the write goes ahead: the ledger makes a redelivery harmless.
+    const bool extension_failed = visibility_backoff_.errors() > 0;
     const bool ready = std::all_of(in_hand_.begin(), in_hand_.end(), [&](const Delivery& delivery) {
-        return !delivery.extending && visibility_.outlasts_write(delivery, now);
+        return !delivery.extending && (visibility_.outlasts_write(delivery, now) || extension_failed);
     });
     if (ready)
         write(now);
@@ -451,7 +464,6 @@ void Ingest::on_write_fault(const WriteFault& fault, Instant now) {
 }
 
 // --- commit to delete
-// -----------------------------------------------------------------------------------------------
 
 void Ingest::confirm_commits(Instant now) {
     if (unconfirmed_.receipts.empty() || waits(database_, now))
@@ -547,15 +559,11 @@ void Ingest::prune_ledger(Instant now) {
 }
 
 // --- stop, wait, report
-// ---------------------------------------------------------------------------------------------
 
 void Ingest::stop(Instant now) {
     if (stop_deadline_)
         return;
     stop_deadline_ = now + kStopTime;
-    for (const auto id : receives_)
-        client_.cancel(id);
-    receives_.clear();
     if (attributes_request_)
         client_.cancel(*attributes_request_);
     attributes_request_.reset();
@@ -563,11 +571,22 @@ void Ingest::stop(Instant now) {
         release(std::exchange(in_hand_, {}));
 }
 
+// A receive that has just started may have messages on their way already, which would be in flight with
+// nobody: it gets some time, and what it brings is released. A long poll that has been waiting is ended.
+void Ingest::cancel_old_receives(Instant now) {
+    std::erase_if(receives_, [&](const auto& receive) {
+        const bool old = now - receive.second >= kReceiveGrace;
+        if (old)
+            client_.cancel(receive.first);
+        return old;
+    });
+}
+
 bool Ingest::stopped() const {
     if (!stop_deadline_)
         return false;
-    const bool done = in_hand_.empty() && unconfirmed_.receipts.empty() && deletes_.empty() &&
-                      deletes_under_way_.empty() && visibility_changes_.empty();
+    const bool done = receives_.empty() && in_hand_.empty() && unconfirmed_.receipts.empty() &&
+                      deletes_.empty() && deletes_under_way_.empty() && visibility_changes_.empty();
     return done || std::chrono::steady_clock::now() >= *stop_deadline_;
 }
 
@@ -597,8 +616,11 @@ std::optional<std::chrono::milliseconds> Ingest::timeout(Instant now) const {
     if (deletes_under_way_.size() < kMaxDeletes)
         if (const auto due = deletes_.next_due())
             at(*due);
-    if (stop_deadline_)
+    if (stop_deadline_) {
         at(*stop_deadline_);
+        for (const auto& [id, started] : receives_)
+            at(started + kReceiveGrace);
+    }
     if (now < last_message_ + kQuiet) // for the status to say so
         at(last_message_ + kQuiet);
     if (!next)

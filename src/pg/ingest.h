@@ -35,11 +35,12 @@ class Ingest {
     struct Obstruction {
         Trouble trouble;
         Instant retry_at;
+        Instant since; // its last error
         Backoff backoff;
         bool active = false;
     };
 
-    void on_received(ReceiveResult result, Instant now);
+    void on_received(ReceiveResult result, Instant started, Instant now);
     void on_attributes(const AttributesResult& result, Instant now);
     void on_deleted(TransferId id, const BatchResult& result, Instant now);
     void on_visibility_changed(TransferId id, const BatchResult& result, Instant now);
@@ -56,6 +57,7 @@ class Ingest {
     void prune_ledger(Instant now);
     void send_deletes(Instant now);
     void start_receives(Instant now);
+    void cancel_old_receives(Instant now);
     void release(std::vector<Delivery> deliveries);
     void report(Instant now);
 
@@ -89,7 +91,7 @@ class Ingest {
     Instant next_prune_;
     std::int64_t latest_sent_ms_ = 0; // the queue's clock, as its newest message shows it
 
-    std::set<TransferId> receives_;
+    std::map<TransferId, Instant> receives_; // under way, since when
     std::map<TransferId, std::vector<DeleteQueue::Entry>> deletes_under_way_;
     struct VisibilityChange {
         std::vector<std::string> receipt_handles;

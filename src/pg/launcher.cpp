@@ -50,14 +50,17 @@ std::map<Oid, PipelineNames> read_labels() {
 }
 
 // Marks the entries of enabled pipelines, and makes those that are new. Returns the databases to scout.
-std::set<Oid> note_enabled(const std::map<Oid, PipelineNames>& labels) {
+std::set<Oid> note_enabled(const std::map<Oid, PipelineNames>& labels, bool look_again) {
     StateLock lock;
     auto& state = *shared_state();
     const auto now = GetCurrentTimestamp();
     for (auto& entry : state.pipelines)
         if (entry.used) {
             const auto names = labels.find(entry.database);
-            entry.enabled = names != labels.end() && names->second.count(NameStr(entry.name)) > 0;
+            const bool enabled = names != labels.end() && names->second.count(NameStr(entry.name)) > 0;
+            if (enabled && !entry.enabled)
+                entry.scouted = false; // its row may have changed meanwhile
+            entry.enabled = enabled;
         }
     std::set<Oid> to_scout;
     for (const auto& [database, names] : labels)
@@ -68,10 +71,9 @@ std::set<Oid> note_enabled(const std::map<Oid, PipelineNames>& labels) {
             entry->enabled = true;
             const bool retry = entry->obstacle.message[0] &&
                                TimestampDifferenceExceeds(entry->obstacle.at, now, kRetryObstacleMs);
-            if (state.look_again || !entry->scouted || retry)
+            if (look_again || !entry->scouted || retry)
                 to_scout.insert(database);
         }
-    state.look_again = false;
     return to_scout;
 }
 
@@ -121,6 +123,7 @@ bool scout(Oid database) {
             break;
         }
         wait_for(-1, 100, PG_WAIT_EXTENSION);
+        handle_interrupts();
     }
     pfree(handle);
     return true;
@@ -283,11 +286,14 @@ bool was_nudged() {
 }
 
 void pass(NextPass& next) {
+    bool look_again;
     {
+        // Taken before the labels are read: what is committed after that asks for another pass.
         StateLock lock;
         shared_state()->nudged = false;
+        look_again = std::exchange(shared_state()->look_again, false);
     }
-    scout_all(note_enabled(read_labels()));
+    scout_all(note_enabled(read_labels(), look_again));
     stop_unwanted(next);
     start_wanted(next);
     plan_retries(next);
@@ -314,10 +320,7 @@ void run() {
         pass(next);
         // Waiting for a scout takes latch events away: a nudge that came meanwhile is not slept over.
         wait_for(-1, was_nudged() ? 0 : std::max(10L, next.wait_ms()), event);
-        call_pg([] {
-            if (!terminate_requested())
-                CHECK_FOR_INTERRUPTS();
-        });
+        handle_interrupts();
     }
 }
 

@@ -144,7 +144,7 @@ std::optional<Obstacle> owner_obstacle(Oid owner) {
     if (!role.may_login)
         return Obstacle{
             "the pipeline's owner \"" + name + "\" is not permitted to log in",
-            "Run ALTER ROLE … LOGIN: before PostgreSQL 17 a worker can only run as a role with LOGIN."};
+            "Run ALTER ROLE with LOGIN: before PostgreSQL 17 a worker can only run as a role with LOGIN."};
     if (!role.may_connect)
         return Obstacle{"the pipeline's owner \"" + name + "\" has no CONNECT privilege on this database",
                         "GRANT it CONNECT ON DATABASE."};

@@ -100,6 +100,7 @@ void Sink::forget_plans() {
 
 void Sink::prepare() {
     forget_plans();
+    extension_ = require_extension(); // its schema can be renamed, its owner can change
     target_ = lock_target(pipeline_);
     transform_.types = read_columns(pipeline_, target_);
     insert_ = prepare_plan(insert_statement(target_, pipeline_.mapping, transform_.types),
@@ -228,7 +229,7 @@ Sink::Positions Sink::enter_into_ledger(const std::vector<Delivery>& batch, std:
         // once that is, whoever committed the first delivery.
         GetTopTransactionId();
         Datum parameters[] = {
-            text_datum(pipeline_.row.name),
+            server_text_datum(pipeline_.row.name),
             timestamp_array(order.size(),
                             [&](std::size_t i) { return ledger_time(batch[order[i]].message); }),
             text_array(order.size(), [&](std::size_t i) { return Text(batch[order[i]].message.message_id); }),
@@ -333,22 +334,25 @@ void Sink::insert_dead_letters(const std::vector<Delivery>& batch, const Positio
 
     AsExtensionOwner as_owner(extension_);
     // No text of a dead letter is ever empty: empty means NULL.
-    const auto texts = [&](auto member) {
-        return text_array(letters.size(), [&](std::size_t i) {
-            const std::string_view text = member(letters[i]);
-            return text.empty() ? Text() : Text(text);
-        });
+    const auto texts = [&](auto member, Datum (*datum_of)(Text) = text_datum) {
+        return text_array(
+            letters.size(),
+            [&](std::size_t i) {
+                const std::string_view text = member(letters[i]);
+                return text.empty() ? Text() : Text(text);
+            },
+            datum_of);
     };
     call_pg([&] {
         Datum parameters[] = {
-            text_datum(pipeline_.row.name),
+            server_text_datum(pipeline_.row.name),
             texts([](const DeadLetter& letter) { return std::string_view(letter.message->message_id); }),
             timestamp_array(letters.size(), [&](std::size_t i) { return ledger_time(*letters[i].message); }),
             int4_array(letters.size(), [&](std::size_t i) { return letters[i].message->receive_count; }),
             texts([](const DeadLetter& letter) { return std::string_view(letter.reason); }),
-            texts([](const DeadLetter& letter) { return letter.field; }),
+            texts([](const DeadLetter& letter) { return letter.field; }, server_text_datum),
             texts([](const DeadLetter& letter) { return letter.sqlstate; }),
-            texts([](const DeadLetter& letter) { return letter.constraint; }),
+            texts([](const DeadLetter& letter) { return letter.constraint; }, server_text_datum),
             texts([](const DeadLetter& letter) { return std::string_view(letter.redacted); }),
             bytea_array(letters.size(), [&](std::size_t i) { return Text(letters[i].sealed); }),
         };
@@ -369,7 +373,7 @@ std::int64_t Sink::prune_ledger(TimestampTz sent_before) {
                                 std::to_string(kPruneStep) + ")";
         removed = ask_pg([&] {
             Oid types[] = {TEXTOID, TIMESTAMPTZOID};
-            Datum values[] = {text_datum(pipeline_.row.name), TimestampTzGetDatum(sent_before)};
+            Datum values[] = {server_text_datum(pipeline_.row.name), TimestampTzGetDatum(sent_before)};
             const int code = SPI_execute_with_args(sql.c_str(), 2, types, values, nullptr, false, 0);
             if (code < 0)
                 elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(code));

@@ -15,6 +15,7 @@ namespace {
 struct Snapshot {
     PipelineEntry entry;
     std::vector<WorkerSlot> workers;
+    bool launcher_runs;
 };
 
 std::vector<Snapshot> take_snapshots() {
@@ -28,7 +29,7 @@ std::vector<Snapshot> take_snapshots() {
         StateLock lock(LW_SHARED);
         for (const auto& entry : state.pipelines)
             if (entry.used && entry.database == MyDatabaseId) {
-                snapshots.push_back({entry, {}});
+                snapshots.push_back({entry, {}, state.launcher != 0});
                 indexes.push_back(index_of(entry));
             }
         std::copy(state.slots, state.slots + state.slots_count, slots.begin());
@@ -75,6 +76,11 @@ Summary summarise(const Snapshot& snapshot, bool enabled) {
     if (!ingest_enabled())
         return {PipelineState::stopped,
                 words("sqs_ingest.enabled is off", "Set it on in postgresql.conf and reload.")};
+    if (!snapshot.launcher_runs)
+        return {PipelineState::cannot_start, words("the launcher of sqs_ingest does not run",
+                                                   "It starts with the server if max_worker_processes has "
+                                                   "room for it, and again some seconds after "
+                                                   "it ended; never on a standby.")};
     if (entry.obstacle.message[0])
         return {PipelineState::cannot_start, entry.obstacle};
     if (entry.failures > 0 && entry.last_error.message[0])

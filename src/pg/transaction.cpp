@@ -33,8 +33,8 @@ void abort_or_exit() noexcept {
 } // namespace
 
 void restore_settings() {
-    SetConfigOption("role", nullptr, PGC_SUSET, PGC_S_SESSION);
     SetConfigOption("session_authorization", nullptr, PGC_SUSET, PGC_S_SESSION);
+    SetConfigOption("role", nullptr, PGC_SUSET, PGC_S_SESSION);
     ResetAllOptions();
     set_option("default_transaction_isolation", "read committed");
     set_option("default_transaction_read_only", "off");
@@ -42,6 +42,7 @@ void restore_settings() {
     set_option("lock_timeout", psprintf("%d", static_cast<int>(kLockTimeout.count())));
     if (synchronous_commit < SYNCHRONOUS_COMMIT_REMOTE_FLUSH)
         set_option("synchronous_commit", "on");
+    disarm_transaction_timeout();
 }
 
 Transaction::Transaction(const char* activity) : outside_(CurrentMemoryContext) {

@@ -8,8 +8,8 @@ namespace sqs_ingest::pg {
 
 // The longest that a worker's transaction takes: locks are waited for this long, statements run this long.
 // The visibility of what a transaction writes is extended beyond it first.
-inline constexpr std::chrono::milliseconds kLockTimeout{5000};
-inline constexpr std::chrono::milliseconds kTransactionTimeout{10000};
+inline constexpr std::chrono::milliseconds kLockTimeout{4000};
+inline constexpr std::chrono::milliseconds kTransactionTimeout{8000};
 
 // One transaction with an SPI connection and an active snapshot. Not committed when it goes: aborted.
 class Transaction {

@@ -82,6 +82,9 @@ Configured configure(const std::string& name) {
     const auto row = read_pipeline(extension, name);
     if (!row)
         throw make_error(ERRCODE_UNDEFINED_OBJECT, "pipeline \"" + name + "\" does not exist");
+    if (row->owner != GetUserId())
+        throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                         "pipeline \"" + name + "\" has another owner by now");
     auto pipeline = resolve(*row, current_settings());
     if (!pipeline.ok())
         throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, pipeline.error().message,
@@ -124,15 +127,9 @@ void run(const Assignment& assignment) {
         if (ConfigReloadPending)
             reload_configuration();
         const auto now = std::chrono::steady_clock::now();
-        if (asked_to_stop()) {
-            QueryCancelPending = false; // what SIGTERM was to cancel is over
+        handle_interrupts();
+        if (asked_to_stop())
             ingest.stop(now);
-        }
-        try {
-            call_pg([] { CHECK_FOR_INTERRUPTS(); });
-        } catch (const PgError&) {
-            // pg_cancel_backend() between two statements: there is nothing to cancel.
-        }
         ingest.turn(now);
         if (ingest.stopped())
             return;

@@ -160,7 +160,7 @@ Delivery visible_until(Instant when) {
 
 TEST(Visibility, an_extension_outlasts_a_write_and_its_deletes) {
     VisibilityPolicy policy{2s, 10s};
-    EXPECT_EQ(policy.extension(), 40s);
+    EXPECT_EQ(policy.extension(), 36s);
     EXPECT_TRUE(policy.outlasts_write(visible_until(kStart + policy.extension()), kStart));
     policy.queue_timeout = 300s;
     EXPECT_EQ(policy.extension(), 300s);

@@ -4,9 +4,20 @@
 
 namespace sqs_ingest {
 
+namespace {
+
+// Between a message's delivery and its write.
+constexpr std::chrono::seconds kAir{2};
+
+} // namespace
+
 std::chrono::seconds VisibilityPolicy::extension() const {
     const auto room = std::chrono::ceil<std::chrono::seconds>(write_time + kDeleteTime) * 2;
     return std::min(std::max(queue_timeout, room), kMaxTimeout);
+}
+
+std::chrono::seconds VisibilityPolicy::of_receive() const {
+    return queue_timeout >= write_time + kDeleteTime + kAir ? std::chrono::seconds(0) : extension();
 }
 
 Instant VisibilityPolicy::due_at(const Delivery& delivery) const {

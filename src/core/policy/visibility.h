@@ -10,8 +10,12 @@ struct VisibilityPolicy {
     std::chrono::seconds queue_timeout{30}; // the queue's own, which every delivery starts with
     std::chrono::milliseconds write_time{}; // the longest that a write takes; deletes need some time after it
 
-    static constexpr std::chrono::seconds kDeleteTime{10};
+    static constexpr std::chrono::seconds kDeleteTime{8};
     static constexpr std::chrono::seconds kMaxTimeout{43200};
+
+    // What a receive asks for: nothing (0: the queue's own time) if that outlasts a write, else an extension
+    // at once.
+    std::chrono::seconds of_receive() const;
 
     // What an extension asks for: room for a write, and again as much to repeat it. At least the queue's own.
     std::chrono::seconds extension() const;

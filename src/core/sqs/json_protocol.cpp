@@ -220,7 +220,8 @@ std::optional<int> read_max_receive_count(json& attributes) {
 
 } // namespace
 
-ApiCall encode_receive(std::string_view queue_url, int max_messages, int wait_seconds) {
+ApiCall encode_receive(std::string_view queue_url, int max_messages, int wait_seconds,
+                       int visibility_timeout_seconds) {
     constexpr std::string_view kNames =
         R"(["SentTimestamp","ApproximateReceiveCount","MessageGroupId","SequenceNumber"])";
     std::string body = begin_request(queue_url);
@@ -228,6 +229,8 @@ ApiCall encode_receive(std::string_view queue_url, int max_messages, int wait_se
     body += std::to_string(max_messages);
     body += R"(,"WaitTimeSeconds":)";
     body += std::to_string(wait_seconds);
+    if (visibility_timeout_seconds > 0)
+        body += R"(,"VisibilityTimeout":)" + std::to_string(visibility_timeout_seconds);
     body += R"(,"MessageSystemAttributeNames":)";
     body += kNames;
     body += R"(,"AttributeNames":)";

@@ -20,10 +20,11 @@ struct ApiCall {
     std::string body;
 };
 
-// ReceiveMessage. max_messages 1..10, wait_seconds 0..20. Asks for SentTimestamp, ApproximateReceiveCount,
-// MessageGroupId and SequenceNumber under both names of the parameter (MessageSystemAttributeNames,
-// AttributeNames).
-ApiCall encode_receive(std::string_view queue_url, int max_messages, int wait_seconds);
+// ReceiveMessage. max_messages 1..10, wait_seconds 0..20, visibility_timeout_seconds 1..43200, or 0 for the
+// queue's own. Asks for SentTimestamp, ApproximateReceiveCount, MessageGroupId and SequenceNumber under both
+// names of the parameter (MessageSystemAttributeNames, AttributeNames).
+ApiCall encode_receive(std::string_view queue_url, int max_messages, int wait_seconds,
+                       int visibility_timeout_seconds = 0);
 
 struct Received {
     std::vector<Message> messages;
