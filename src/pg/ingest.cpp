@@ -91,6 +91,7 @@ Ingest::Ingest(const Pipeline& pipeline, const Extension& extension, PipelineEnt
 }
 
 void Ingest::turn(Instant now) {
+    last_turn_ = now;
     for (auto& event : client_.advance()) {
         if (auto* received = std::get_if<ReceiveResult>(&event.result)) {
             const auto started = receives_.extract(event.id).mapped();
@@ -600,15 +601,15 @@ std::optional<std::chrono::milliseconds> Ingest::timeout(Instant now) const {
     const auto at = [&](Instant when) { next = std::min(next.value_or(when), when); };
     if (const auto network = client_.timeout())
         at(now + *network);
-    // Only what lies ahead: a time that is over, and was not acted upon in this turn, would make the loop
-    // spin.
-    if (waits(queue_, now) && receives_.empty())
+    // What lay ahead at the last turn, as that turn saw it. What was over then has been acted upon, or is
+    // barred by something else: counted here, it would make the loop spin.
+    if (waits(queue_, last_turn_) && receives_.empty())
         at(queue_.retry_at);
-    if (waits(database_, now))
+    if (waits(database_, last_turn_))
         at(database_.retry_at);
     if (!in_hand_.empty()) {
-        if (!waits(database_, now))
-            at(std::max({now + kLinger, oldest_in_hand_ + kLinger, next_visibility_change_}));
+        if (!waits(database_, last_turn_))
+            at(std::max({last_turn_ + kLinger, oldest_in_hand_ + kLinger, next_visibility_change_}));
         for (const auto& delivery : in_hand_)
             at(delivery.extending ? delivery.visible_until
                                   : std::max(next_visibility_change_, visibility_.due_at(delivery)));
@@ -621,7 +622,7 @@ std::optional<std::chrono::milliseconds> Ingest::timeout(Instant now) const {
         for (const auto& [id, started] : receives_)
             at(started + kReceiveGrace);
     }
-    if (now < last_message_ + kQuiet) // for the status to say so
+    if (last_turn_ < last_message_ + kQuiet) // for the status to say so
         at(last_message_ + kQuiet);
     if (!next)
         return std::nullopt;

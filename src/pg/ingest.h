@@ -112,6 +112,7 @@ class Ingest {
     Commit unconfirmed_; // committed, and not known to be durable
     DeleteQueue deletes_;
 
+    Instant last_turn_;
     Instant last_message_; // when the last one was received
     std::optional<Instant> stop_deadline_;
 };

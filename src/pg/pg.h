@@ -79,6 +79,10 @@ extern "C" {
 #include "utils/varlena.h"
 }
 
+#ifdef __clang__
+#pragma clang diagnostic ignored "-Wdeprecated-volatile" // HOLD_INTERRUPTS() counts in a volatile
+#endif
+
 // port.h makes these macros, which break C++ headers that come after it.
 #undef snprintf
 #undef vsnprintf

@@ -387,7 +387,7 @@ def test_giant_answer_is_cut_off(proxied, proxy):
     proxy.on(RECEIVE, answer(200, b"x" * (70 << 20)), times=1)
     proxied.queue.send(login_messages(3))
     proxied.start()
-    stat = proxied.wait_until_done(3)
+    stat = proxied.wait_until_done(3, timeout=5)
     assert stat["receive_errors"] == 1
     assert "larger than" in stat["last_error"]
     assert stat["bytes"] < 1 << 20

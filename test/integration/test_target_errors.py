@@ -63,13 +63,12 @@ def test_start_refuses_a_missing_target_and_names_it(pipeline):
 
 
 def test_worker_that_finds_no_target_receives_nothing_until_it_exists(pipeline):
-    cluster, db, messages = pipeline.cluster, pipeline.db, login_messages(5)
-    pipeline.start()
-    cluster.set({"sqs_ingest.enabled": False}).reload()
-    pipeline.wait_for(state="stopped", workers=[])
-    db.sql("DROP TABLE user_logins")
+    db, messages = pipeline.db, login_messages(5)
     pipeline.queue.send(messages)
-    cluster.set({"sqs_ingest.enabled": True}).reload()
+    with db.connect(autocommit=False) as session:
+        session.execute("SELECT sqs_ingest_start()")
+        session.execute("DROP TABLE user_logins")
+        session.commit()
     stat = pipeline.wait_for(state="backing_off")
     assert "user_logins" in stat["why"] and stat["hint"]
     assert stat["received"] == 0 and pipeline.queue.counts() == (5, 0)
