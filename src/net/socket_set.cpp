@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <sys/epoll.h>
 #include <system_error>
 #include <unistd.h>

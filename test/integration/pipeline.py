@@ -9,6 +9,10 @@ Test modules import the fixtures by name:
         pipeline.start()
         pipeline.wait_for(deleted=3)
 """
+import threading
+
+import botocore.config
+import botocore.exceptions
 import psycopg.rows
 import pytest
 from harness import Database, wait_until
@@ -65,6 +69,21 @@ class Pipeline:
         """Waits until so many deliveries were received, and all of them are deleted from the queue."""
         return self.wait_for(timeout, received=messages, deleted=messages, in_hand=0)
 
+    def wait_until_ingested(self, messages, timeout=30):
+        """Waits until so many messages are rows or dead letters, and everything received is deleted; returns the row.
+
+        Deliveries can be more: a server that is asked by several connections at once may hand a message out twice.
+        """
+        seen = {}
+
+        def done():
+            seen.update(self.stat() or {})
+            return (seen and seen["inserted"] + seen["dead_letters"] == messages and seen["in_hand"] == 0
+                    and seen["deleted"] == seen["received"] - seen["released"])  # fmt: skip
+
+        wait_until(done, timeout, lambda: f"{messages} messages ingested and deleted; the pipeline: {seen}", 0.05)
+        return seen
+
     def counters(self):
         row = self.stat()
         return {name: row[name] for name in COUNTERS}
@@ -85,6 +104,25 @@ def assert_counters_add_up(stat):
     went = [stat[name] for name in ("inserted", "duplicates", "dead_letters", "released", "in_hand")]
     assert stat["received"] == sum(went), stat
     assert stat["deleted"] == stat["received"] - stat["released"] - stat["in_hand"], stat
+
+
+def stop_soon(pipeline):
+    """stop() waits a while for the long poll under way to end; a message ends it at once."""
+
+    def end_the_long_poll():
+        config = botocore.config.Config(retries={"total_max_attempts": 1}, connect_timeout=1, read_timeout=2)
+        try:
+            client = pipeline.queue.server.client(config=config)
+            client.send_message(QueueUrl=pipeline.queue.url, MessageBody="the test is over")
+        except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError):
+            pass  # the test took the queue or its server away
+
+    timer = threading.Timer(0.05, end_the_long_poll)
+    if pipeline.queue:
+        timer.start()
+    pipeline.stop()
+    if pipeline.queue:
+        timer.join()
 
 
 @pytest.fixture(name="other_db")
@@ -114,7 +152,7 @@ def make_pipeline_fixture(db):
     cluster.ensure_running()
     for pipeline in made:
         pipeline.db.close()
-        pipeline.stop()
+        stop_soon(pipeline)
     cluster.set(dict.fromkeys(cluster.settings)).set(settings_before).reload()
 
 

@@ -28,6 +28,7 @@ TALKATIVE = {
     "auto_explain.log_parameter_max_length": -1,
     "auto_explain.log_level": "log",
     "plan_cache_mode": "force_custom_plan",
+    "wal_keep_size": "1GB",
 }
 
 # Values that occur nowhere by chance. Where a value is rewritten before it is masked, both spellings count.
@@ -106,7 +107,7 @@ class Ingested:
 
     def _ingest(self):
         self.pipeline.start()
-        self.pipeline.wait_until_done(len(self.bodies))
+        self.pipeline.wait_until_ingested(len(self.bodies))
 
     def _watch_while(self, work):
         done = threading.Event()
