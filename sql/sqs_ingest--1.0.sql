@@ -172,7 +172,8 @@ CREATE VIEW @extschema@.pg_stat_sqs_ingest AS
            s.durability,
            s.stats_since
       FROM @extschema@.sqs_ingest_pipeline p
-           FULL JOIN @extschema@.sqs_ingest_stat() s ON s.pipeline OPERATOR(pg_catalog.=) p.name;
+           FULL JOIN @extschema@.sqs_ingest_stat() s ON s.pipeline OPERATOR(pg_catalog.=) p.name
+     WHERE p.name IS NOT NULL OR s.state OPERATOR(pg_catalog.<>) 'stopped';
 COMMENT ON VIEW @extschema@.pg_stat_sqs_ingest IS 'one row per pipeline: its state, what to do about it, and its counters';
 
 CREATE FUNCTION @extschema@.sqs_ingest_status() RETURNS jsonb

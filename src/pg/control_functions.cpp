@@ -11,7 +11,7 @@ namespace sqs_ingest::pg {
 namespace {
 
 constexpr const char* kBuiltIn = "user_logins";
-// A worker's write and what it does after a stop, each bounded by ten seconds, and some air.
+// A worker's write in two transactions of eight seconds, ten for what it does after a stop, and some air.
 constexpr int kStopWaitMs = 30 * 1000;
 
 void require_preload() {

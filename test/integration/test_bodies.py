@@ -318,7 +318,7 @@ def test_token_longer_than_its_column_is_refused_and_never_cut(pipeline):
     assert [(letter["reason"], letter["field"]) for letter in pipeline.dead_letters()] == [("too_long", "ip")] * 3
 
 
-def test_token_that_fits_exactly_is_taken(make_pipeline, queue):
+def test_token_that_fits_exactly_is_taken(queue, make_pipeline):
     pipeline = make_pipeline(queue, {"sqs_ingest.mask_method": "sha256:10"})
     make_table(pipeline, "varchar(10)")
     pipeline.queue.send([login_message(1)])

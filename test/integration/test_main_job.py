@@ -109,7 +109,7 @@ def test_start_goes_on_where_stop_left_it(proxied, proxy):
     ],
     ids=["sha256", "sha256:8", "md5", "hmac"],
 )
-def test_real_message_becomes_the_expected_row(make_pipeline, queue, method, masked):
+def test_real_message_becomes_the_expected_row(queue, make_pipeline, method, masked):
     pipeline = make_pipeline(queue)
     keyring = pipeline.cluster.directory / "reference.keyring"
     keyring.write_text(REFERENCE_KEYRING)
@@ -135,13 +135,13 @@ def test_real_message_becomes_the_expected_row(make_pipeline, queue, method, mas
         masked("199.172.111.135"), masked("199.172.111.135"), masked("593-47-5928"))  # fmt: skip
 
 
-def test_known_sha256_is_the_published_one(make_pipeline, queue):
+def test_known_sha256_is_the_published_one(queue, make_pipeline):
     rows = ingest(make_pipeline(queue, {"sqs_ingest.mask_method": "sha256"}), [REAL_MESSAGE])
     assert rows[0]["masked_ip"] == hashlib.sha256(b"199.172.111.135").hexdigest()
     assert len(rows[0]["masked_ip"]) == 64
 
 
-def test_masking_method_stays_that_of_the_first_start(make_pipeline, queue):
+def test_masking_method_stays_that_of_the_first_start(queue, make_pipeline):
     pipeline = make_pipeline(queue, {"sqs_ingest.mask_method": "md5"})
     ingest(pipeline, [login_message(1)])
     pipeline.configure({"sqs_ingest.mask_method": "sha256"})
@@ -158,7 +158,7 @@ def test_equal_values_get_equal_masks_and_others_do_not(pipeline):
     assert all(row["masked_ip"].startswith("hm1.") and len(row["masked_ip"]) == 68 for row in rows)
 
 
-def test_spellings_of_one_address_get_one_mask(make_pipeline, queue):
+def test_spellings_of_one_address_get_one_mask(queue, make_pipeline):
     pipeline = make_pipeline(queue, {"sqs_ingest.mask_method": "sha256"})
     spellings = {
         "2001:DB8:0:0:0:0:0:1": "2001:db8::1",

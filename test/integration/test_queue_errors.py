@@ -123,7 +123,7 @@ def test_outage_in_the_middle_costs_no_message(proxied, proxy):
     assert stat["duplicates"] == 0
 
 
-def test_host_that_cannot_be_resolved_is_said(make_pipeline, queue):
+def test_host_that_cannot_be_resolved_is_said(queue, make_pipeline):
     pipeline = make_pipeline(queue, {"sqs_ingest.endpoint_url": "http://no-such-host.invalid:9324"})
     pipeline.start()
     stat = pipeline.wait_for(state="backing_off")
