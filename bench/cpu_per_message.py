@@ -23,6 +23,13 @@ def cpu_seconds(pid):
     return int(fields[11]) / TICK, int(fields[12]) / TICK
 
 
+def resident_mib(pid):
+    """Memory of the worker's own: without what it shares with other processes."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    private = [line.split()[1] for line in rollup.splitlines() if line.startswith("Private_")]
+    return sum(map(int, private)) / 1024
+
+
 def run_once(cluster, node, modules, count):
     server = subprocess.Popen([node, ROOT / "bench/load-server.mjs", modules, str(count)], stdout=subprocess.PIPE)
     try:
@@ -53,11 +60,12 @@ def drain(cluster, name, count):
         wait_until(all_deleted, 600, "all messages ingested", interval=0.05)
         seconds = time.monotonic() - start
         user, system = cpu_seconds(worker)
+        memory = resident_mib(worker)
         transactions = session.execute("SELECT transactions FROM pg_stat_sqs_ingest").fetchone()[0]
         session.execute("SELECT sqs_ingest_stop()")
         assert session.execute("SELECT count(DISTINCT user_id) FROM user_logins").fetchone() == (count,)
     return {"user": user / count * 1e6, "system": system / count * 1e6, "rate": count / seconds,
-            "batch": count / transactions}
+            "batch": count / transactions, "memory": memory}
 
 
 def main():
@@ -77,7 +85,7 @@ def main():
             run = run_once(cluster, arguments.node, arguments.modules, arguments.messages)
             runs.append(run)
             print("run {}: {user:.1f} + {system:.1f} µs user + system per message, {rate:.0f} messages/s, "
-                  "{batch:.0f} messages a transaction".format(i + 1, **run), flush=True)
+                  "{batch:.0f} messages a transaction, {memory:.0f} MiB private memory".format(i + 1, **run), flush=True)
     finally:
         cluster.destroy()
     total = statistics.median(run["user"] + run["system"] for run in runs)

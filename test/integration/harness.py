@@ -406,12 +406,6 @@ class Database:
     def value(self, query, parameters=None):
         return self.one(query, parameters)[0]
 
-    def collect_notices(self):
-        """A list to which every notice of the session from now on is added, as a psycopg Diagnostic."""
-        collected = []
-        self.connection.add_notice_handler(collected.append)
-        return collected
-
     def close(self):
         if self._connection is not None:
             self._connection.close()
@@ -449,7 +443,7 @@ class Moto:
             env["INITIAL_NO_AUTH_ACTION_COUNT"] = "3"  # those of _make_user
         with log_path.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)], cwd="/", env=env,
+                [sys.executable, Path(__file__).with_name("moto_server.py"), "-H", "127.0.0.1", "-p", str(self.port)], cwd="/", env=env,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)  # fmt: skip
 
         def listening():

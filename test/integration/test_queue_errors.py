@@ -31,8 +31,8 @@ def assert_no_storm(pipeline, proxy):
 
 
 def assert_all_arrives(pipeline, count=3, timeout=30):
-    pipeline.queue.send(login_messages(count))
     before = pipeline.stat()["inserted"]
+    pipeline.queue.send(login_messages(count))
     stat = pipeline.wait_for(timeout, inserted=before + count, state=lambda state: state in ("running", "idle"))
     wait_until(pipeline.queue.is_empty, 10, "empty queue")
     return stat

@@ -250,12 +250,14 @@ TEST_F(CredentialsTest, an_unreadable_file_is_named_with_the_reason) {
     const bool root = geteuid() == 0;
     constexpr uid_t kNobody = 65534;
     if (root) {
-        fs::permissions(credentials().parent_path(), fs::perms::all);
+        for (const auto& directory : {home_, home_ / ".aws"})
+            fs::permissions(directory, fs::perms::all);
         ASSERT_EQ(seteuid(kNobody), 0);
     }
     const auto refusal = refused(chain);
-    if (root)
+    if (root) {
         ASSERT_EQ(seteuid(0), 0);
+    }
     EXPECT_TRUE(contains(refusal.detail, credentials().string() + ": Permission denied")) << refusal.detail;
 }
 
