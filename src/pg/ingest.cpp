@@ -4,6 +4,8 @@
 #include "pg/durability.h"
 #include "pg/keyring.h"
 
+#include <numeric>
+
 extern "C" {
 #include "common/pg_prng.h"
 }
@@ -16,13 +18,15 @@ using namespace std::chrono_literals;
 
 constexpr int kMaxReceives = 8;        // at once
 constexpr std::size_t kMaxHeld = 2000; // messages received and not deleted, far below SQS's 120,000 in flight
-constexpr std::size_t kMaxBatch = 500; // messages a transaction
+constexpr std::size_t kMaxHeldBytes = 32u << 20; // of bodies in hand: above it nothing more is received
+constexpr std::size_t kMaxBatch = 500;           // messages a transaction
 constexpr std::size_t kMaxBatchBytes = 16u << 20;
 constexpr std::size_t kMaxDeletes = 8; // delete requests at once
 constexpr auto kLinger = 10ms;         // under load a batch waits this long for more
 constexpr auto kStopTime = 10s;        // for what remains to be done after stop()
 constexpr auto kReceiveGrace = 1500ms; // for a receive to end by itself after stop()
 constexpr auto kAttributesAge = 15min; // the queue's attributes are read again
+constexpr auto kSayAgain = 1min;       // before the log repeats that the same trouble has begun
 constexpr auto kPruneEvery = 1min;
 constexpr auto kRetentionMargin = 24h; // beyond the queue's retention before a ledger entry goes
 constexpr auto kQuiet = 1s;            // without a message: idle
@@ -123,13 +127,20 @@ void Ingest::turn(Instant now) {
 // --- obstructions
 
 void Ingest::obstruct(Obstruction& obstruction, Trouble trouble, BackoffRange range, Instant now) {
-    // A line when it begins and when it changes; the status shows the rest.
-    if (!obstruction.active || strcmp(obstruction.trouble.code, trouble.code) != 0)
+    // A line when it begins and when it changes, but not at each turn of one that comes and goes; the status
+    // shows the rest.
+    const bool same = strcmp(obstruction.trouble.code, trouble.code) == 0;
+    const bool goes_on = obstruction.active && same;
+    const bool said_lately = same && now - obstruction.said_at < kSayAgain;
+    if (!goes_on && !said_lately) {
         call_pg([&] {
             ereport(LOG, (errmsg("sqs_ingest pipeline \"%s\" backs off: %s", NameStr(entry_.name),
                                  trouble.message),
                           trouble.hint[0] ? errhint("%s", trouble.hint) : 0));
         });
+        obstruction.said_at = now;
+        obstruction.said = true;
+    }
     obstruction.active = true;
     obstruction.trouble = trouble;
     obstruction.since = now;
@@ -143,6 +154,8 @@ void Ingest::clear(Obstruction& obstruction, const char* what) {
     if (!obstruction.active)
         return;
     obstruction.active = false;
+    if (!std::exchange(obstruction.said, false))
+        return;
     call_pg([&] {
         ereport(LOG, (errmsg("sqs_ingest pipeline \"%s\" goes on: %s", NameStr(entry_.name), what)));
     });
@@ -182,7 +195,8 @@ void Ingest::start_receives(Instant now) {
     // gets company, which tells whether it is the message or the table.
     const bool lone_suspect = rounds_of_every_row_ > 0 && in_hand_.size() < 2;
     if (stop_deadline_ || !attributes_read_ || !sink_ready_ || waits(queue_, now) ||
-        (database_.active && !lone_suspect) || !unconfirmed_.receipts.empty())
+        (database_.active && !lone_suspect) || !unconfirmed_.receipts.empty() ||
+        bytes_in_hand() > kMaxHeldBytes)
         return;
     while (gate_.may_start(static_cast<int>(receives_.size()), held())) {
         // One long poll; the first receive after an error is short too, to see soon that it is over.
@@ -594,6 +608,12 @@ bool Ingest::stopped() const {
 std::size_t Ingest::held() const {
     return in_hand_.size() + unconfirmed_.receipts.size() + deletes_.size() +
            deletes_under_way_.size() * DeleteQueue::kBatch;
+}
+
+std::size_t Ingest::bytes_in_hand() const {
+    return std::accumulate(
+        in_hand_.begin(), in_hand_.end(), std::size_t{0},
+        [](std::size_t sum, const Delivery& delivery) { return sum + delivery.message.body.size(); });
 }
 
 std::optional<std::chrono::milliseconds> Ingest::timeout(Instant now) const {

@@ -38,6 +38,8 @@ class Ingest {
         Instant since; // its last error
         Backoff backoff;
         bool active = false;
+        Instant said_at; // in the log
+        bool said = false;
     };
 
     void on_received(ReceiveResult result, Instant started, Instant now);
@@ -66,6 +68,7 @@ class Ingest {
     void count(Counter counter, std::int64_t n = 1) { pg::count(entry_, counter, n); }
     void count_in_hand();
     std::size_t held() const;
+    std::size_t bytes_in_hand() const;
     bool batch_is_due(Instant now) const;
     bool waits(const Obstruction& obstruction, Instant now) const {
         return obstruction.active && obstruction.retry_at > now;
