@@ -248,6 +248,20 @@ def test_redelivered_reject_is_one_dead_letter(proxied, proxy):
     assert proxied.queue.is_empty()
 
 
+def test_ledger_forgets_what_the_queue_cannot_deliver_any_more(pipeline):
+    """The queue keeps messages for 4 days by default; a day is added."""
+    pipeline.db.sql(
+        "INSERT INTO sqs_ingest_ledger SELECT 'user_logins', now() - age::interval, age"
+        " FROM unnest('{4 days 23 hours,5 days 1 hour,300 days}'::text[]) age"
+    )
+    pipeline.db.sql("INSERT INTO sqs_ingest_ledger VALUES ('another', now() - interval '300 days', 'x')")
+    pipeline.start()
+    pipeline.queue.send([login_message(1)])
+    pipeline.wait_until_done(1)
+    kept = "SELECT message_id FROM sqs_ingest_ledger WHERE sent_at < now() - interval '1 day' ORDER BY 1"
+    wait_until(lambda: pipeline.db.sql(kept) == [("4 days 23 hours",), ("x",)], 10, "old entries removed")
+
+
 def test_message_known_to_the_ledger_is_deleted_without_a_row(pipeline):
     """As after a crash between commit and delete: another server's ledger entry stands for the first delivery."""
     ids = pipeline.queue.send(login_messages(2))
