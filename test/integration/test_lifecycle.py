@@ -140,7 +140,7 @@ def test_stop_while_a_write_waits_for_a_lock_does_not_wait_for_the_lock(pipeline
         assert time.monotonic() - began < 15
         assert pipeline.stat()["workers"] == []
     pipeline.start()
-    pipeline.wait_for(60, inserted=10)
+    pipeline.wait_for(60, inserted=10, deleted=10)
     wait_until(pipeline.queue.is_empty, 60, "queue empty")
     assert user_ids(pipeline) == users_of(messages)
     assert_counters_add_up(pipeline.stat())

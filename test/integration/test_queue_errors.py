@@ -117,7 +117,7 @@ def test_outage_in_the_middle_costs_no_message(proxied, proxy):
     proxied.wait_for(state="backing_off")
     proxied.queue.send(login_messages(20, start=100))
     proxy.open()
-    stat = proxied.wait_for(inserted=23)
+    stat = proxied.wait_for(inserted=23, deleted=23)
     wait_until(proxied.queue.is_empty, 10, "empty queue")
     assert_counters_add_up(proxied.stat())
     assert stat["duplicates"] == 0
