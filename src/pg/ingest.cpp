@@ -76,6 +76,14 @@ TimestampTz timestamp_of_ms(std::int64_t epoch_ms) {
     return epoch_ms * 1000 - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
 }
 
+std::variant<Row, Rejection> content_of(const Transform& how, const Keyring& keyring,
+                                        const Message& message) {
+    auto outcome = transform(how, &keyring, message);
+    if (outcome.ok())
+        return std::move(outcome).value();
+    return std::move(outcome).error();
+}
+
 std::int64_t now_ms() {
     return std::chrono::duration_cast<std::chrono::milliseconds>(
                std::chrono::system_clock::now().time_since_epoch())
@@ -249,14 +257,10 @@ void Ingest::on_received(ReceiveResult result, Instant started, Instant now) {
 
 void Ingest::take(Message message, Instant now) {
     latest_sent_ms_ = std::max(latest_sent_ms_, message.sent_at_ms.value_or(0));
-    auto outcome = transform(sink_.transform(), &current_keyring(), message);
+    auto content = content_of(sink_.transform(), current_keyring(), message);
     const auto asked_for = visibility_.of_receive();
-    Delivery delivery{std::move(message), Row{},
+    Delivery delivery{std::move(message), std::move(content),
                       now + (asked_for > 0s ? asked_for : visibility_.queue_timeout)};
-    if (outcome.ok())
-        delivery.content = std::move(outcome).value();
-    else
-        delivery.content = std::move(outcome).error();
     if (in_hand_.empty())
         oldest_in_hand_ = now;
     in_hand_.push_back(std::move(delivery));
@@ -388,13 +392,8 @@ void Ingest::make_ready(Instant now) {
     if (rounds_of_every_row_ == 0)
         clear(database_, "the target table can be written");
     // The table may have changed, and with it what is a valid row.
-    for (auto& delivery : in_hand_) {
-        auto outcome = transform(sink_.transform(), keyring, delivery.message);
-        if (outcome.ok())
-            delivery.content = std::move(outcome).value();
-        else
-            delivery.content = std::move(outcome).error();
-    }
+    for (auto& delivery : in_hand_)
+        delivery.content = content_of(sink_.transform(), *keyring, delivery.message);
 }
 
 bool Ingest::batch_is_due(Instant now) const {
