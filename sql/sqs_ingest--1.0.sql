@@ -14,6 +14,7 @@ CREATE TABLE @extschema@.sqs_ingest_pipeline (
     columns jsonb NOT NULL,
     mask_method text NOT NULL,
     workers integer NOT NULL DEFAULT 1 CHECK (workers BETWEEN 1 AND 16),
+    dead_letter_retention interval CHECK (dead_letter_retention OPERATOR(pg_catalog.>) interval '0'),
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 COMMENT ON TABLE @extschema@.sqs_ingest_pipeline IS
@@ -23,8 +24,9 @@ COMMENT ON COLUMN @extschema@.sqs_ingest_pipeline.owner IS 'role that the worker
 COMMENT ON COLUMN @extschema@.sqs_ingest_pipeline.queue_url IS 'URL of the SQS queue; NULL means the setting sqs_ingest.queue_url';
 COMMENT ON COLUMN @extschema@.sqs_ingest_pipeline.target IS 'table that rows are inserted into, with its schema, quoted where needed';
 COMMENT ON COLUMN @extschema@.sqs_ingest_pipeline.columns IS 'the mapping: which column comes from which field of the message body, and what happens to the value';
-COMMENT ON COLUMN @extschema@.sqs_ingest_pipeline.mask_method IS 'masking method: hmac, sha256, sha256:N or md5';
+COMMENT ON COLUMN @extschema@.sqs_ingest_pipeline.mask_method IS 'masking method: hmac, siv, sha256, sha256:N or md5';
 COMMENT ON COLUMN @extschema@.sqs_ingest_pipeline.workers IS 'background workers at once';
+COMMENT ON COLUMN @extschema@.sqs_ingest_pipeline.dead_letter_retention IS 'dead letters older than this are removed by the workers; NULL: kept until sqs_ingest_purge()';
 COMMENT ON COLUMN @extschema@.sqs_ingest_pipeline.created_at IS 'when it was made';
 
 CREATE TABLE @extschema@.sqs_ingest_ledger (
@@ -51,7 +53,9 @@ CREATE TABLE @extschema@.sqs_ingest_dead_letter (
     constraint_name text,
     redacted jsonb NOT NULL,
     sealed bytea NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    redrives integer NOT NULL DEFAULT 0,
+    redriven_at timestamptz
 );
 COMMENT ON TABLE @extschema@.sqs_ingest_dead_letter IS 'the messages that could not become rows';
 COMMENT ON COLUMN @extschema@.sqs_ingest_dead_letter.id IS 'number of the dead letter';
@@ -66,16 +70,65 @@ COMMENT ON COLUMN @extschema@.sqs_ingest_dead_letter.constraint_name IS 'of a ro
 COMMENT ON COLUMN @extschema@.sqs_ingest_dead_letter.redacted IS 'the shape of the body: types, lengths and mask tokens, no plain values';
 COMMENT ON COLUMN @extschema@.sqs_ingest_dead_letter.sealed IS 'the original body, encrypted under the masking keyring';
 COMMENT ON COLUMN @extschema@.sqs_ingest_dead_letter.created_at IS 'when it was rejected';
+COMMENT ON COLUMN @extschema@.sqs_ingest_dead_letter.redrives IS 'how often sqs_ingest_redrive() tried it in vain; reason and what follows are of the last time';
+COMMENT ON COLUMN @extschema@.sqs_ingest_dead_letter.redriven_at IS 'when sqs_ingest_redrive() last tried it in vain';
 
 CREATE INDEX sqs_ingest_dead_letter_pipeline_idx
     ON @extschema@.sqs_ingest_dead_letter (pipeline, created_at);
 COMMENT ON INDEX @extschema@.sqs_ingest_dead_letter_pipeline_idx IS 'dead letters of a pipeline by age';
+
+CREATE TABLE @extschema@.sqs_ingest_key (
+    id bigint PRIMARY KEY CHECK (id BETWEEN 1 AND 4294967295),
+    fingerprint text NOT NULL,
+    recorded_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE @extschema@.sqs_ingest_key IS
+    'the masking keys that this database was used with: another key under a known id is refused';
+COMMENT ON COLUMN @extschema@.sqs_ingest_key.id IS 'id of the key in the keyring';
+COMMENT ON COLUMN @extschema@.sqs_ingest_key.fingerprint IS 'HMAC of a constant under the key: names it and tells nothing about it';
+COMMENT ON COLUMN @extschema@.sqs_ingest_key.recorded_at IS 'when it was first used here';
+
+CREATE TABLE @extschema@.sqs_ingest_unmask_audit (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    unmasked_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    role_name text NOT NULL,
+    session_role_name text NOT NULL,
+    client_addr inet,
+    token text NOT NULL,
+    reason text NOT NULL
+);
+COMMENT ON TABLE @extschema@.sqs_ingest_unmask_audit IS
+    'who called unmask() and why; what was rolled back is in the server log only';
+COMMENT ON COLUMN @extschema@.sqs_ingest_unmask_audit.id IS 'number of the entry';
+COMMENT ON COLUMN @extschema@.sqs_ingest_unmask_audit.unmasked_at IS 'when';
+COMMENT ON COLUMN @extschema@.sqs_ingest_unmask_audit.role_name IS 'the role that called it';
+COMMENT ON COLUMN @extschema@.sqs_ingest_unmask_audit.session_role_name IS 'the role of the session';
+COMMENT ON COLUMN @extschema@.sqs_ingest_unmask_audit.client_addr IS 'address of the client; NULL for a local socket';
+COMMENT ON COLUMN @extschema@.sqs_ingest_unmask_audit.token IS 'the token, not its value';
+COMMENT ON COLUMN @extschema@.sqs_ingest_unmask_audit.reason IS 'the reason that was given';
 
 -- What users of the extension made is theirs: dumped.
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.sqs_ingest_pipeline', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.sqs_ingest_ledger', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.sqs_ingest_dead_letter', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.sqs_ingest_dead_letter_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.sqs_ingest_key', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.sqs_ingest_unmask_audit', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.sqs_ingest_unmask_audit_id_seq', '');
+
+-- A pipeline's owner sees it and its dead letters. The trigger below grants the owner SELECT, and with that DROP ROLE
+-- is refused while the role owns a pipeline.
+ALTER TABLE @extschema@.sqs_ingest_pipeline ENABLE ROW LEVEL SECURITY;
+CREATE POLICY sqs_ingest_owner ON @extschema@.sqs_ingest_pipeline FOR SELECT
+    USING (pg_catalog.pg_has_role(owner, 'USAGE'));
+COMMENT ON POLICY sqs_ingest_owner ON @extschema@.sqs_ingest_pipeline IS 'owners see their own pipelines';
+
+ALTER TABLE @extschema@.sqs_ingest_dead_letter ENABLE ROW LEVEL SECURITY;
+CREATE POLICY sqs_ingest_owner ON @extschema@.sqs_ingest_dead_letter FOR SELECT
+    USING (EXISTS (SELECT FROM @extschema@.sqs_ingest_pipeline p
+                    WHERE p.name OPERATOR(pg_catalog.=) pipeline AND pg_catalog.pg_has_role(p.owner, 'USAGE')));
+COMMENT ON POLICY sqs_ingest_owner ON @extschema@.sqs_ingest_dead_letter IS
+    'owners see the dead letters of their own pipelines';
 
 ------------------------------------------------------------------------------------------------------------------------
 -- start and stop
@@ -93,7 +146,7 @@ COMMENT ON FUNCTION @extschema@.sqs_ingest_stop(text) IS
 CREATE FUNCTION @extschema@.sqs_ingest_pipeline_changed() RETURNS trigger
     AS 'MODULE_PATHNAME', 'sqs_ingest_pipeline_changed' LANGUAGE C;
 COMMENT ON FUNCTION @extschema@.sqs_ingest_pipeline_changed() IS
-    'trigger: makes the launcher look at the pipelines again when the transaction commits';
+    'trigger: makes the launcher look at the pipelines again at commit, and grants their owners sight of them';
 
 CREATE TRIGGER sqs_ingest_pipeline_changed
     AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.sqs_ingest_pipeline
@@ -139,7 +192,7 @@ CREATE FUNCTION @extschema@.sqs_ingest_stat(
 COMMENT ON FUNCTION @extschema@.sqs_ingest_stat() IS
     'what the pipelines of this database do, from shared memory; use the view pg_stat_sqs_ingest';
 
-CREATE VIEW @extschema@.pg_stat_sqs_ingest AS
+CREATE VIEW @extschema@.pg_stat_sqs_ingest WITH (security_barrier) AS
     SELECT COALESCE(p.name, s.pipeline) AS pipeline,
            CASE WHEN NOT @extschema@.sqs_ingest_preloaded() THEN 'cannot_start'
                 ELSE COALESCE(s.state, 'stopped') END AS state,
@@ -173,8 +226,34 @@ CREATE VIEW @extschema@.pg_stat_sqs_ingest AS
            s.stats_since
       FROM @extschema@.sqs_ingest_pipeline p
            FULL JOIN @extschema@.sqs_ingest_stat() s ON s.pipeline OPERATOR(pg_catalog.=) p.name
-     WHERE p.name IS NOT NULL OR s.state OPERATOR(pg_catalog.<>) 'stopped';
+     WHERE (p.name IS NOT NULL OR s.state OPERATOR(pg_catalog.<>) 'stopped')
+       AND (pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') OR pg_catalog.pg_has_role(p.owner, 'USAGE'));
 COMMENT ON VIEW @extschema@.pg_stat_sqs_ingest IS 'one row per pipeline: its state, what to do about it, and its counters';
+COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.pipeline IS 'name of the pipeline';
+COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.state IS 'starting, running, idle, backing_off, stopping, stopped or cannot_start';
+COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.why IS 'what the state comes from';
+COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.hint IS 'what to do about it, if anything';
+COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.workers IS 'its background workers: pid, since, state';
+COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.queue_url IS 'URL of the queue';
+COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.target IS 'the target table';
+COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.received IS 'deliveries taken from the queue: the sum of inserted, duplicates, dead_letters, released and in_hand';
+COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.inserted IS 'messages that became rows';
+COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.duplicates IS 'deliveries of messages that were ingested before';
+COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.dead_letters IS 'messages that became dead letters';
+COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.released IS 'deliveries given back to the queue, or lost to its visibility timeout';
+COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.in_hand IS 'deliveries received and not yet written or released';
+COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.deleted IS 'messages deleted from the queue';
+COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.delete_failures IS 'deletions that failed, each try counted';
+COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.bytes IS 'bytes of the answers to receives';
+COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.transactions IS 'committed batches';
+COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.receive_errors IS 'receives that failed';
+COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.last_error IS 'the last error, kept after it is over';
+COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.last_error_at IS 'when that was';
+COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.last_poll_at IS 'when the queue last answered a receive';
+COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.lag_seconds IS 'age of the oldest message of the last batch when it was committed; 0 when idle';
+COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.messages_per_second IS 'average of the last full minute';
+COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.durability IS 'what a commit waits for before its messages are deleted';
+COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.stats_since IS 'since when the counters count';
 
 CREATE FUNCTION @extschema@.sqs_ingest_status() RETURNS jsonb
     LANGUAGE sql STABLE PARALLEL RESTRICTED
@@ -184,6 +263,66 @@ CREATE FUNCTION @extschema@.sqs_ingest_status() RETURNS jsonb
           FROM @extschema@.pg_stat_sqs_ingest s
     $$;
 COMMENT ON FUNCTION @extschema@.sqs_ingest_status() IS 'the rows of pg_stat_sqs_ingest as one JSON object, by pipeline';
+
+CREATE FUNCTION @extschema@.sqs_ingest_stat_reset(pipeline text DEFAULT NULL) RETURNS void
+    AS 'MODULE_PATHNAME', 'sqs_ingest_stat_reset' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.sqs_ingest_stat_reset(text) IS
+    'set the counters of a pipeline of this database to zero, of all of them without an argument';
+
+------------------------------------------------------------------------------------------------------------------------
+-- looking before leaping
+
+CREATE FUNCTION @extschema@.sqs_ingest_check(
+    pipeline text DEFAULT 'user_logins',
+    OUT item text,
+    OUT ok boolean,
+    OUT detail text,
+    OUT hint text
+) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'sqs_ingest_check' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.sqs_ingest_check(text) IS
+    'everything that a pipeline needs, one row each: whether it is in order, and what to do; asks the queue, changes nothing';
+
+CREATE FUNCTION @extschema@.sqs_ingest_preview(pipeline text, body text, sent_at timestamptz DEFAULT pg_catalog.now())
+    RETURNS jsonb
+    AS 'MODULE_PATHNAME', 'sqs_ingest_preview' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.sqs_ingest_preview(text, text, timestamptz) IS
+    'the row that a message body would become, masked, or why it would be rejected; changes nothing';
+
+------------------------------------------------------------------------------------------------------------------------
+-- ingesting by hand, dead letters, erasure
+
+CREATE PROCEDURE @extschema@.sqs_ingest_drain(pipeline text DEFAULT 'user_logins', max_messages bigint DEFAULT NULL)
+    AS 'MODULE_PATHNAME', 'sqs_ingest_drain' LANGUAGE C;
+COMMENT ON PROCEDURE @extschema@.sqs_ingest_drain(text, bigint) IS
+    'ingest in this session until the queue is empty or max_messages were received; for a pipeline that is not enabled, by its owner';
+
+CREATE FUNCTION @extschema@.sqs_ingest_redrive(
+    pipeline text DEFAULT 'user_logins',
+    reason text DEFAULT NULL,
+    ids bigint[] DEFAULT NULL,
+    older_than interval DEFAULT NULL,
+    newer_than interval DEFAULT NULL
+) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'sqs_ingest_redrive' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.sqs_ingest_redrive(text, text, bigint[], interval, interval) IS
+    'try dead letters again: those that become rows now are removed; returns how many did';
+
+CREATE FUNCTION @extschema@.sqs_ingest_purge(
+    pipeline text DEFAULT 'user_logins',
+    reason text DEFAULT NULL,
+    ids bigint[] DEFAULT NULL,
+    older_than interval DEFAULT NULL,
+    newer_than interval DEFAULT NULL
+) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'sqs_ingest_purge' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.sqs_ingest_purge(text, text, bigint[], interval, interval) IS
+    'remove dead letters for good, chosen by at least one of the conditions; returns how many';
+
+CREATE FUNCTION @extschema@.sqs_ingest_forget(user_id text, pipeline text DEFAULT 'user_logins') RETURNS jsonb
+    AS 'MODULE_PATHNAME', 'sqs_ingest_forget' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.sqs_ingest_forget(text, text) IS
+    'erase a user from the target table and from the dead letters; returns how many of each';
 
 ------------------------------------------------------------------------------------------------------------------------
 -- masking
@@ -195,12 +334,48 @@ COMMENT ON FUNCTION @extschema@.mask(text) IS
 
 CREATE FUNCTION @extschema@.mask(value text, method text) RETURNS text
     AS 'MODULE_PATHNAME', 'sqs_ingest_mask_with_method' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
-COMMENT ON FUNCTION @extschema@.mask(text, text) IS 'mask a value with a method: hmac, sha256, sha256:N or md5';
+COMMENT ON FUNCTION @extschema@.mask(text, text) IS 'mask a value with a method: hmac, siv, sha256, sha256:N or md5';
 
 CREATE FUNCTION @extschema@.mask(address inet) RETURNS text
     AS 'MODULE_PATHNAME', 'sqs_ingest_mask_inet' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION @extschema@.mask(inet) IS
     'mask an IP address in the canonical form that the worker masks';
+
+CREATE FUNCTION @extschema@.mask_candidates(value text) RETURNS text[]
+    AS 'MODULE_PATHNAME', 'sqs_ingest_mask_candidates' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.mask_candidates(text) IS
+    'the masks of a value under every key of the keyring, the primary one first, with the method of sqs_ingest.mask_method';
+
+CREATE FUNCTION @extschema@.mask_candidates(value text, method text) RETURNS text[]
+    AS 'MODULE_PATHNAME', 'sqs_ingest_mask_candidates_with_method' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.mask_candidates(text, text) IS
+    'the masks of a value under every key of the keyring, the primary one first, with a method';
+
+CREATE FUNCTION @extschema@.mask_candidates(address inet) RETURNS text[]
+    AS 'MODULE_PATHNAME', 'sqs_ingest_mask_candidates_inet' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.mask_candidates(inet) IS
+    'the masks of an IP address, in the canonical form that the worker masks, under every key of the keyring';
+
+CREATE FUNCTION @extschema@.mask_rewrap(token text) RETURNS text
+    AS 'MODULE_PATHNAME', 'sqs_ingest_mask_rewrap' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.mask_rewrap(text) IS
+    'a token of method siv under the primary key of the keyring, its value never shown';
+
+CREATE FUNCTION @extschema@.unmask(token text, reason text) RETURNS text
+    AS 'MODULE_PATHNAME', 'sqs_ingest_unmask' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.unmask(text, text) IS
+    'the value of a token of method siv; the server log and sqs_ingest_unmask_audit tell who asked and why';
+
+CREATE FUNCTION @extschema@.mask_keys(
+    OUT id bigint,
+    OUT is_primary boolean,
+    OUT state text,
+    OUT fingerprint text,
+    OUT recorded_at timestamptz
+) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'sqs_ingest_mask_keys' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.mask_keys() IS
+    'the keys of the keyring and of this database, without the keys: state is ok, new (not used here yet), missing (not in the keyring) or different (another key under this id)';
 
 CREATE FUNCTION @extschema@.sqs_ingest_create_keyring() RETURNS text
     AS 'MODULE_PATHNAME', 'sqs_ingest_create_keyring' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
@@ -215,9 +390,22 @@ REVOKE ALL ON FUNCTION @extschema@.sqs_ingest_stop(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.sqs_ingest_pipeline_changed() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.sqs_ingest_stat() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.sqs_ingest_status() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.sqs_ingest_stat_reset(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.sqs_ingest_check(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.sqs_ingest_preview(text, text, timestamptz) FROM PUBLIC;
+REVOKE ALL ON PROCEDURE @extschema@.sqs_ingest_drain(text, bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.sqs_ingest_redrive(text, text, bigint[], interval, interval) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.sqs_ingest_purge(text, text, bigint[], interval, interval) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.sqs_ingest_forget(text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.mask(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.mask(text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.mask(inet) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.mask_candidates(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.mask_candidates(text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.mask_candidates(inet) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.mask_rewrap(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.unmask(text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.mask_keys() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.sqs_ingest_create_keyring() FROM PUBLIC;
 
 GRANT SELECT ON @extschema@.pg_stat_sqs_ingest TO pg_monitor;

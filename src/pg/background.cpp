@@ -53,9 +53,14 @@ BackgroundWorker describe_process(const char* kind, const char* function, Datum 
 }
 
 TurnMemory::TurnMemory()
-    : context_(ask_pg([] {
+    : outside_(CurrentMemoryContext), context_(ask_pg([] {
           return AllocSetContextCreate(TopMemoryContext, "sqs_ingest turn", ALLOCSET_DEFAULT_SIZES);
       })) {}
+
+TurnMemory::~TurnMemory() {
+    MemoryContextSwitchTo(outside_);
+    MemoryContextDelete(context_);
+}
 
 void TurnMemory::begin_turn() {
     MemoryContextReset(context_);

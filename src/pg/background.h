@@ -24,9 +24,13 @@ BackgroundWorker describe_process(const char* kind, const char* function, Datum 
 class TurnMemory {
   public:
     TurnMemory();
+    ~TurnMemory();
+    TurnMemory(const TurnMemory&) = delete;
+    TurnMemory& operator=(const TurnMemory&) = delete;
     void begin_turn(); // frees the last turn's, and makes it the current context
 
   private:
+    MemoryContext outside_;
     MemoryContext context_;
 };
 

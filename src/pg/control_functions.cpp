@@ -1,8 +1,7 @@
 // sqs_ingest_start(), sqs_ingest_stop() and the trigger that notices changes of sqs_ingest_pipeline.
 #include "pg/commit_effects.h"
-#include "pg/enabled.h"
 #include "pg/keyring.h"
-#include "pg/pipeline.h"
+#include "pg/preconditions.h"
 #include "pg/shared_state.h"
 #include "pg/spi.h"
 
@@ -13,28 +12,6 @@ namespace {
 constexpr const char* kBuiltIn = "user_logins";
 // A worker's write in two transactions of eight seconds, ten for what it does after a stop, and some air.
 constexpr int kStopWaitMs = 30 * 1000;
-
-void require_preload() {
-    if (shared_state())
-        return;
-    const char* others = GetConfigOption("shared_preload_libraries", true, false);
-    const std::string list = others && *others ? std::string(others) + ",sqs_ingest" : "sqs_ingest";
-    throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                     "sqs_ingest is not in shared_preload_libraries, so there is no background worker",
-                     "Add this line to postgresql.conf and restart the server: shared_preload_libraries = '" +
-                         list + "'");
-}
-
-void require_own_pipeline(const PipelineRow& row) {
-    if (!ask_pg([&] { return has_privs_of_role(GetUserId(), row.owner); }))
-        throw make_error(ERRCODE_INSUFFICIENT_PRIVILEGE, "must be owner of pipeline \"" + row.name + "\"",
-                         "Its owner is \"" + role_name(row.owner) + "\".");
-}
-
-void report_obstacle(const std::optional<Obstacle>& obstacle) {
-    if (obstacle)
-        throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, obstacle->message, obstacle->hint);
-}
 
 // The table user_logins that the caller's search_path finds, temporary ones aside; made if there is none. Its
 // qualified name.
@@ -79,45 +56,17 @@ PipelineRow find_or_create_pipeline_row(const Extension& extension, const std::s
     if (row)
         return *row;
     if (name != kBuiltIn)
-        throw make_error(
-            ERRCODE_UNDEFINED_OBJECT, "pipeline \"" + name + "\" does not exist",
-            "The table sqs_ingest_pipeline lists the pipelines; sqs_ingest_start() without an argument "
-            "makes \"user_logins\".");
+        return require_pipeline(extension, name); // says that there is none
     // The first start makes what is missing. Later a lost keyring is an error: new keys would break
     // duplicates.
-    if (keyring_is_missing() && ask_pg([] { return superuser(); }))
-        create_keyring();
+    if (keyring_is_missing() && ask_pg([] { return superuser(); }) && recorded_keys(extension).empty())
+        create_keyring(extension);
     create_built_in_pipeline(extension);
-    return *read_pipeline(extension, name);
-}
-
-// Whether another enabled pipeline has this one's queue: by the catalog in this database, by what the
-// launcher knows in others.
-bool reads_queue(const PipelineEntry& entry, const Pipeline& pipeline, const PipelineNames& enabled_here) {
-    if (!entry.used || strcmp(entry.queue_url, pipeline.queue_url.c_str()) != 0)
-        return false;
-    if (entry.database != MyDatabaseId)
-        return entry.enabled;
-    return pipeline.row.name != NameStr(entry.name) && enabled_here.count(NameStr(entry.name)) > 0;
-}
-
-void refuse_taken_queue(const Pipeline& pipeline, const PipelineNames& enabled_here) {
-    std::string other;
-    {
-        StateLock lock(LW_SHARED);
-        for (const auto& entry : shared_state()->pipelines)
-            if (reads_queue(entry, pipeline, enabled_here))
-                other = NameStr(entry.name);
-    }
-    if (!other.empty())
-        throw make_error(ERRCODE_OBJECT_IN_USE,
-                         "queue \"" + pipeline.queue_url + "\" already feeds pipeline \"" + other +
-                             "\" in this cluster",
-                         "Stop that pipeline, or give this one another queue.");
+    return require_pipeline(extension, name);
 }
 
 bool start(const std::string& name) {
-    require_preload();
+    report(preload_obstacle());
     const auto extension = require_extension();
     SpiConnection spi;
     auto enabled = lock_enabled_pipelines();
@@ -126,11 +75,12 @@ bool start(const std::string& name) {
 
     auto pipeline = resolve(row, current_settings());
     if (!pipeline.ok())
-        report_obstacle(pipeline.error());
-    report_obstacle(owner_obstacle(row.owner));
+        report(pipeline.error());
+    report(owner_obstacle(row.owner));
     read_columns(pipeline.value(), lock_target(pipeline.value()));
-    current_keyring();
-    refuse_taken_queue(pipeline.value(), enabled);
+    record_keyring(extension);
+    if (const auto obstacle = queue_obstacle(pipeline.value(), enabled))
+        throw make_error(ERRCODE_OBJECT_IN_USE, obstacle->message, obstacle->hint);
 
     lift_hold(name.c_str());
     look_again_at_commit();
@@ -138,6 +88,25 @@ bool start(const std::string& name) {
         return false;
     set_enabled_pipelines(enabled);
     return true;
+}
+
+// What an owner sees of its own pipelines (with the tables' row-level security). The grants also tie the role
+// to this database: DROP ROLE is refused while it owns a pipeline. What was granted stays when a pipeline
+// goes: it shows nothing then.
+void grant_sight_to_owners(const Extension& extension) {
+    AsExtensionOwner as_owner(extension);
+    const std::string pipelines = extension.table("sqs_ingest_pipeline");
+    const auto owners = query("SELECT DISTINCT pg_catalog.quote_ident(r.rolname) FROM " + pipelines +
+                              " p JOIN pg_catalog.pg_roles r ON r.oid = p.owner"
+                              " WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a"
+                              " WHERE c.oid = $1::pg_catalog.regclass AND a.grantee = r.oid)",
+                              {pipelines});
+    for (const auto& owner : owners) {
+        query("GRANT SELECT ON " + pipelines + ", " + extension.table("sqs_ingest_dead_letter") + ", " +
+              extension.table("pg_stat_sqs_ingest") + " TO " + *owner[0]);
+        query("GRANT EXECUTE ON FUNCTION " + extension.table("sqs_ingest_stat()") + ", " +
+              extension.table("sqs_ingest_status()") + " TO " + *owner[0]);
+    }
 }
 
 bool workers_are_gone(const std::string& name) {
@@ -170,9 +139,8 @@ bool stop(const std::string& name) {
     const auto row = read_pipeline(extension, name);
     if (!row && !enabled.count(name)) {
         if (name != kBuiltIn)
-            throw make_error(ERRCODE_UNDEFINED_OBJECT, "pipeline \"" + name + "\" does not exist",
-                             "The table sqs_ingest_pipeline lists the pipelines.");
-        return false; // the built-in one was never started
+            require_pipeline(extension, name); // says that there is none
+        return false;                          // the built-in one was never started
     }
     if (row)
         require_own_pipeline(*row);
@@ -214,11 +182,16 @@ Datum sqs_ingest_stop(PG_FUNCTION_ARGS) {
 // AFTER … FOR EACH STATEMENT on sqs_ingest_pipeline: plain changes of the table count too.
 PG_FUNCTION_INFO_V1(sqs_ingest_pipeline_changed);
 Datum sqs_ingest_pipeline_changed(PG_FUNCTION_ARGS) {
+    using namespace sqs_ingest::pg;
     if (!CALLED_AS_TRIGGER(fcinfo))
         ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
                         errmsg("sqs_ingest_pipeline_changed() can only be called as a trigger")));
-    if (sqs_ingest::pg::shared_state())
-        sqs_ingest::pg::look_again_at_commit();
+    pg_entry([] {
+        if (shared_state())
+            look_again_at_commit();
+        SpiConnection spi;
+        grant_sight_to_owners(require_extension());
+    });
     return PointerGetDatum(nullptr);
 }
 }

@@ -37,6 +37,10 @@ bool durable_barrier(XLogRecPtr commit_end, bool wait) {
     return !standbys_are_configured() || standbys_confirmed(commit_end);
 }
 
+bool fsync_is_on() {
+    return enableFsync;
+}
+
 const char* durability() {
     if (!enableFsync)
         return "not durable: fsync is off";

@@ -19,5 +19,6 @@ inline XLogRecPtr last_commit_end() {
 // For the status, from the settings in force: "flushed", "flushed and confirmed by synchronous standbys",
 // "not durable: fsync is off".
 const char* durability();
+bool fsync_is_on();
 
 } // namespace sqs_ingest::pg

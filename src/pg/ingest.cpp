@@ -29,6 +29,8 @@ constexpr auto kAttributesAge = 15min; // the queue's attributes are read again
 constexpr auto kSayAgain = 1min;       // before the log repeats that the same trouble has begun
 constexpr auto kPruneEvery = 1min;
 constexpr auto kRetentionMargin = 24h; // beyond the queue's retention before a ledger entry goes
+constexpr auto kPurgeAgain = 24h; // at the latest, while there are dead letters that will be too old
+constexpr auto kAbandonTime = 2s; // for the queue to take back what a failed session had in hand
 constexpr auto kQuiet = 1s;            // without a message: idle
 constexpr int kRoundsOfEveryRow = 8;   // before a batch whose every row fails is blamed on its rows ...
 constexpr int kRoundsOfOneRow = 3;     // ... and a batch of one
@@ -76,14 +78,6 @@ TimestampTz timestamp_of_ms(std::int64_t epoch_ms) {
     return epoch_ms * 1000 - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
 }
 
-std::variant<Row, Rejection> content_of(const Transform& how, const Keyring& keyring,
-                                        const Message& message) {
-    auto outcome = transform(how, &keyring, message);
-    if (outcome.ok())
-        return std::move(outcome).value();
-    return std::move(outcome).error();
-}
-
 std::int64_t now_ms() {
     return std::chrono::duration_cast<std::chrono::milliseconds>(
                std::chrono::system_clock::now().time_since_epoch())
@@ -96,18 +90,23 @@ std::vector<std::string_view> views(const std::vector<std::string>& texts) {
 
 } // namespace
 
-Ingest::Ingest(const Pipeline& pipeline, const Extension& extension, PipelineEntry& entry, WorkerSlot& slot)
-    : pipeline_(pipeline), entry_(entry), slot_(slot), sink_(pipeline, extension),
+Ingest::Ingest(const Pipeline& pipeline, const Extension& extension, PipelineEntry& entry, WorkerSlot& slot,
+               Host host, std::optional<DrainLimits> limits)
+    : pipeline_(pipeline), host_(host), limits_(limits), entry_(entry), slot_(slot), sink_(pipeline, extension, host),
       client_(client_options(pipeline)), gate_(kMaxReceives, kMaxHeld), batch_limit_(kMaxBatch) {
     visibility_.write_time = 2 * kTransactionTimeout; // at once, and again with care
+    if (pipeline.row.dead_letter_retention)
+        next_purge_ = Instant::min(); // to find out when
 }
 
 void Ingest::turn(Instant now) {
     last_turn_ = now;
+    if (sink_ready_ && keyring_serial() != keyring_)
+        sink_ready_ = false; // another ring: held against the database's keys before anything is written with it
     for (auto& event : client_.advance()) {
         if (auto* received = std::get_if<ReceiveResult>(&event.result)) {
-            const auto started = receives_.extract(event.id).mapped();
-            on_received(std::move(*received), started, now);
+            const auto receive = receives_.extract(event.id).mapped();
+            on_received(std::move(*received), receive, now);
         } else if (auto* attributes = std::get_if<AttributesResult>(&event.result)) {
             attributes_request_.reset();
             on_attributes(*attributes, now);
@@ -127,6 +126,7 @@ void Ingest::turn(Instant now) {
     keep_visible(now);
     write_when_due(now);
     prune_ledger(now);
+    purge_dead_letters(now);
     send_deletes(now);
     start_receives(now);
     report(now);
@@ -149,6 +149,8 @@ void Ingest::obstruct(Obstruction& obstruction, Trouble trouble, BackoffRange ra
         obstruction.said_at = now;
         obstruction.said = true;
     }
+    if (!obstruction.active)
+        obstruction.began = now;
     obstruction.active = true;
     obstruction.trouble = trouble;
     obstruction.since = now;
@@ -207,17 +209,30 @@ void Ingest::start_receives(Instant now) {
         bytes_in_hand() > kMaxHeldBytes)
         return;
     while (gate_.may_start(static_cast<int>(receives_.size()), held())) {
+        const int messages = messages_to_ask_for();
+        if (messages == 0)
+            return;
         // One long poll; the first receive after an error is short too, to see soon that it is over.
-        const bool long_poll = receives_.empty() && !queue_.active;
-        const auto id =
-            client_.start_receive(ReceiveGate::kMaxMessages,
-                                  long_poll ? ReceiveGate::kLongPollSeconds : ReceiveGate::kShortPollSeconds,
-                                  static_cast<int>(visibility_.of_receive().count()));
-        receives_.emplace(id, now);
+        const bool long_poll = receives_.empty() && !queue_.active && !limits_;
+        const auto id = client_.start_receive(
+            messages, long_poll ? ReceiveGate::kLongPollSeconds : ReceiveGate::kShortPollSeconds,
+            static_cast<int>(visibility_.of_receive().count()));
+        receives_.emplace(id, Receive{now, messages, held() == 0});
     }
 }
 
-void Ingest::on_received(ReceiveResult result, Instant started, Instant now) {
+int Ingest::messages_to_ask_for() const {
+    if (!limits_)
+        return ReceiveGate::kMaxMessages;
+    if (queue_is_empty_)
+        return 0;
+    auto left = limits_->max_messages.value_or(std::numeric_limits<std::int64_t>::max()) - received_;
+    for (const auto& [id, receive] : receives_)
+        left -= receive.asked_for;
+    return static_cast<int>(std::clamp<std::int64_t>(left, 0, ReceiveGate::kMaxMessages));
+}
+
+void Ingest::on_received(ReceiveResult result, const Receive& receive, Instant now) {
     count(Counter::bytes, static_cast<std::int64_t>(result.answer_bytes));
     if (!result.outcome.ok()) {
         count(Counter::receive_errors);
@@ -227,13 +242,15 @@ void Ingest::on_received(ReceiveResult result, Instant started, Instant now) {
         return;
     }
     // One that was under way when another one failed tells nothing about now.
-    if (started >= queue_.since)
+    if (receive.started >= queue_.since)
         clear(queue_, "the queue answers");
     auto& received = result.outcome.value();
     const int n = static_cast<int>(received.messages.size());
     gate_.answered(n);
     if (n > 0)
         last_message_ = now;
+    received_ += n;
+    queue_is_empty_ = n == 0 && received.damaged.empty() && receive.nothing_held && held() == 0;
     std::optional<Trouble> damaged;
     if (!received.damaged.empty())
         damaged = make_trouble("DamagedMessage", received.damaged.front(),
@@ -377,23 +394,18 @@ void Ingest::make_ready(Instant now) {
         }
         return;
     }
-    const Keyring* keyring = nullptr;
-    try {
-        keyring = &current_keyring();
-    } catch (const PgError& error) {
-        obstruct(database_, trouble_of(WriteFault{error.report()}, pipeline_), kDatabaseBackoff, now);
-        return;
-    }
     if (const auto fault = sink_.probe()) {
+        refuse_cancel(*fault);
         obstruct(database_, trouble_of(*fault, pipeline_), kDatabaseBackoff, now);
         return;
     }
     sink_ready_ = true;
+    keyring_ = keyring_serial();
     if (rounds_of_every_row_ == 0)
         clear(database_, "the target table can be written");
     // The table may have changed, and with it what is a valid row.
     for (auto& delivery : in_hand_)
-        delivery.content = content_of(sink_.transform(), *keyring, delivery.message);
+        delivery.content = content_of(sink_.transform(), current_keyring(), delivery.message);
 }
 
 bool Ingest::batch_is_due(Instant now) const {
@@ -443,6 +455,8 @@ void Ingest::on_written(std::vector<Delivery> batch, const Written& written, Ins
     count(Counter::duplicates, fates[static_cast<int>(Fate::duplicate)]);
     count(Counter::dead_letters, fates[static_cast<int>(Fate::dead_letter)]);
     count(Counter::transactions);
+    if (fates[static_cast<int>(Fate::dead_letter)] > 0 && pipeline_.row.dead_letter_retention && !next_purge_)
+        next_purge_ = now; // to find out when
 
     std::int64_t oldest_ms = 0;
     for (const auto& delivery : batch)
@@ -466,7 +480,14 @@ void Ingest::on_written(std::vector<Delivery> batch, const Written& written, Ins
     confirm_commits(now);
 }
 
+// A session's own cancel ends what the session does.
+void Ingest::refuse_cancel(const WriteFault& fault) const {
+    if (host_ == Host::session && fault.report.sqlstate == ERRCODE_QUERY_CANCELED)
+        throw PgError(fault.report);
+}
+
 void Ingest::on_write_fault(const WriteFault& fault, Instant now) {
+    refuse_cancel(fault);
     // A batch that takes too long is written in smaller pieces.
     if (fault.report.sqlstate == ERRCODE_QUERY_CANCELED)
         batch_limit_ = std::max<std::size_t>(1, batch_limit_ / 2);
@@ -572,6 +593,23 @@ void Ingest::prune_ledger(Instant now) {
     }
 }
 
+// Whenever one is due, and at no other time: an idle pipeline runs no SQL.
+void Ingest::purge_dead_letters(Instant now) {
+    if (!next_purge_ || now < *next_purge_ || !sink_ready_ || database_.active || stop_deadline_)
+        return;
+    try {
+        const auto next = sink_.purge_dead_letters();
+        next_purge_.reset();
+        if (next)
+            next_purge_ = now + std::clamp<std::chrono::seconds>(*next, 1s, kPurgeAgain);
+    } catch (const PgError& error) {
+        const WriteFault fault{error.report()};
+        refuse_cancel(fault);
+        obstruct(database_, trouble_of(fault, pipeline_), kDatabaseBackoff, now);
+        sink_ready_ = false;
+    }
+}
+
 // --- stop, wait, report
 
 void Ingest::stop(Instant now) {
@@ -589,19 +627,40 @@ void Ingest::stop(Instant now) {
 // nobody: it gets some time, and what it brings is released. A long poll that has been waiting is ended.
 void Ingest::cancel_old_receives(Instant now) {
     std::erase_if(receives_, [&](const auto& receive) {
-        const bool old = now - receive.second >= kReceiveGrace;
+        const bool old = now - receive.second.started >= kReceiveGrace;
         if (old)
             client_.cancel(receive.first);
         return old;
     });
 }
 
+bool Ingest::nothing_is_left() const {
+    return receives_.empty() && in_hand_.empty() && unconfirmed_.receipts.empty() && deletes_.empty() &&
+           deletes_under_way_.empty() && visibility_changes_.empty();
+}
+
 bool Ingest::stopped() const {
-    if (!stop_deadline_)
-        return false;
-    const bool done = receives_.empty() && in_hand_.empty() && unconfirmed_.receipts.empty() &&
-                      deletes_.empty() && deletes_under_way_.empty() && visibility_changes_.empty();
-    return done || std::chrono::steady_clock::now() >= *stop_deadline_;
+    return stop_deadline_ && (nothing_is_left() || std::chrono::steady_clock::now() >= *stop_deadline_);
+}
+
+bool Ingest::finished() const {
+    return limits_ && attributes_read_ && sink_ready_ && !queue_.active && !database_.active &&
+           messages_to_ask_for() == 0 && nothing_is_left();
+}
+
+std::optional<Trouble> Ingest::stuck(Instant now, std::chrono::milliseconds longer_than) const {
+    for (const auto* obstruction : {&queue_, &database_})
+        if (obstruction->active && now - obstruction->began > longer_than)
+            return obstruction->trouble;
+    return std::nullopt;
+}
+
+void Ingest::abandon(Instant now) {
+    stop(now);
+    stop_deadline_ = now + kAbandonTime;
+    sink_ready_ = false;
+    release(std::exchange(in_hand_, {}));
+    unconfirmed_ = {}; // not deleted: they come back, and are recognised
 }
 
 std::size_t Ingest::held() const {
@@ -636,10 +695,12 @@ std::optional<std::chrono::milliseconds> Ingest::timeout(Instant now) const {
     if (deletes_under_way_.size() < kMaxDeletes)
         if (const auto due = deletes_.next_due())
             at(*due);
+    if (next_purge_ && *next_purge_ > last_turn_)
+        at(*next_purge_);
     if (stop_deadline_) {
         at(*stop_deadline_);
-        for (const auto& [id, started] : receives_)
-            at(started + kReceiveGrace);
+        for (const auto& [id, receive] : receives_)
+            at(receive.started + kReceiveGrace);
     }
     if (last_turn_ < last_message_ + kQuiet) // for the status to say so
         at(last_message_ + kQuiet);

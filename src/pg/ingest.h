@@ -15,10 +15,16 @@
 
 namespace sqs_ingest::pg {
 
+// When an Ingest has done its work by itself.
+struct DrainLimits {
+    std::optional<std::int64_t> max_messages; // received; or when the queue is empty, whichever comes first
+};
+
 class Ingest {
   public:
-    // Counts into `entry`, reports its state in `slot`; both in shared memory.
-    Ingest(const Pipeline& pipeline, const Extension& extension, PipelineEntry& entry, WorkerSlot& slot);
+    // Counts into `entry`, reports its state in `slot`. Without limits it goes on until stop().
+    Ingest(const Pipeline& pipeline, const Extension& extension, PipelineEntry& entry, WorkerSlot& slot, Host host,
+           std::optional<DrainLimits> limits = std::nullopt);
 
     void turn(Instant now);
 
@@ -26,6 +32,15 @@ class Ingest {
     // the rest.
     void stop(Instant now);
     bool stopped() const; // after stop(): nothing is left to do, or the time for it is over
+
+    // With limits: they are reached, and everything received was written and deleted.
+    bool finished() const;
+
+    // What has kept it from going on for longer than that.
+    std::optional<Trouble> stuck(Instant now, std::chrono::milliseconds longer_than) const;
+
+    // Gives back what was not written, without touching the database: after an error. Then stopped().
+    void abandon(Instant now);
 
     int descriptor() const { return client_.descriptor(); }
     std::optional<std::chrono::milliseconds> timeout(Instant now) const;
@@ -35,6 +50,7 @@ class Ingest {
     struct Obstruction {
         Trouble trouble;
         Instant retry_at;
+        Instant began;
         Instant since; // its last error
         Backoff backoff;
         bool active = false;
@@ -42,7 +58,13 @@ class Ingest {
         bool said = false;
     };
 
-    void on_received(ReceiveResult result, Instant started, Instant now);
+    struct Receive { // under way
+        Instant started;
+        int asked_for;
+        bool nothing_held; // when it started: an empty answer then means an empty queue, FIFO groups too
+    };
+
+    void on_received(ReceiveResult result, const Receive& receive, Instant now);
     void on_attributes(const AttributesResult& result, Instant now);
     void on_deleted(TransferId id, const BatchResult& result, Instant now);
     void on_visibility_changed(TransferId id, const BatchResult& result, Instant now);
@@ -55,8 +77,10 @@ class Ingest {
     void write(Instant now);
     void on_written(std::vector<Delivery> batch, const Written& written, Instant now);
     void on_write_fault(const WriteFault& fault, Instant now);
+    void refuse_cancel(const WriteFault& fault) const;
     void confirm_commits(Instant now);
     void prune_ledger(Instant now);
+    void purge_dead_letters(Instant now);
     void send_deletes(Instant now);
     void start_receives(Instant now);
     void cancel_old_receives(Instant now);
@@ -74,7 +98,12 @@ class Ingest {
         return obstruction.active && obstruction.retry_at > now;
     }
 
+    int messages_to_ask_for() const;
+    bool nothing_is_left() const;
+
     const Pipeline& pipeline_;
+    const Host host_;
+    const std::optional<DrainLimits> limits_;
     PipelineEntry& entry_;
     WorkerSlot& slot_;
     Sink sink_;
@@ -84,6 +113,7 @@ class Ingest {
     Obstruction queue_;
     Obstruction database_;
     bool sink_ready_ = false;
+    std::uint64_t keyring_ = 0; // serial of the ring that the sink was made ready with
     int rounds_of_every_row_ = 0; // in a row, of one batch
 
     ReceiveGate gate_;
@@ -92,9 +122,12 @@ class Ingest {
     std::optional<Instant> attributes_read_; // when; empty: not yet
     std::optional<TransferId> attributes_request_;
     Instant next_prune_;
+    std::optional<Instant> next_purge_; // of dead letters; empty: none is there
     std::int64_t latest_sent_ms_ = 0; // the queue's clock, as its newest message shows it
 
-    std::map<TransferId, Instant> receives_; // under way, since when
+    std::map<TransferId, Receive> receives_;
+    std::int64_t received_ = 0;
+    bool queue_is_empty_ = false; // by the last answer
     std::map<TransferId, std::vector<DeleteQueue::Entry>> deletes_under_way_;
     struct VisibilityChange {
         std::vector<std::string> receipt_handles;

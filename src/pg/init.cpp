@@ -3,6 +3,7 @@
 #include "pg/background.h"
 #include "pg/commit_effects.h"
 #include "pg/enabled.h"
+#include "pg/role_changes.h"
 #include "pg/settings.h"
 #include "pg/shared_state.h"
 
@@ -36,6 +37,7 @@ extern "C" void _PG_init() {
         return; // mask() works; start() says what is missing
     register_label();
     register_commit_effects();
+    register_role_changes();
     request_shared_state();
     if (!IsBinaryUpgrade) // nothing runs in pg_upgrade
         register_launcher();

@@ -2,18 +2,40 @@
 #pragma once
 
 #include "core/transform/keyring_file.h"
-#include "pg/guard.h"
+#include "pg/extension.h"
+#include "pg/spi.h"
 
 namespace sqs_ingest::pg {
 
-// The ring in force. A file that became bad keeps the ring that was read before it, with a warning in the
+// The ring of the file. A file that became bad keeps the ring that was read before it, with a warning in the
 // log. Throws PgError when there is none.
 const Keyring& current_keyring();
 
-// Makes the file at keyring_path(); throws PgError when there is one. Returns the path; warns when it lies
-// inside the data directory, whose base backups then carry the key.
-std::string create_keyring();
+// Another number whenever the ring is another one.
+std::uint64_t keyring_serial();
 
-bool keyring_is_missing(); // no file at keyring_path()
+// The ring of the file, after it was held against the keys that this database was used with: throws PgError
+// when there is another key under a known id. Looks once per ring. Needs an extension, a snapshot and no SPI.
+const Keyring& verified_keyring();
+
+// The keys that this database was used with, by id. Needs an SPI connection.
+struct RecordedKey {
+    std::int64_t id;
+    std::string fingerprint;
+    std::string recorded_at; // as timestamptz writes it
+};
+std::vector<RecordedKey> recorded_keys(const Extension& extension, Effect effect = Effect::writes);
+
+// verified_keyring(), for who is about to write with it: keys that are new here are recorded. Needs an SPI
+// connection.
+const Keyring& record_keyring(const Extension& extension);
+
+// Makes the file at keyring_path(); throws PgError when there is one, or when this database was used with
+// other keys. Returns the path; warns when it lies inside the data directory, whose base backups then carry
+// the key. Needs an SPI connection.
+std::string create_keyring(const Extension& extension);
+
+bool keyring_is_missing();                 // no file at keyring_path()
+bool keyring_lies_inside_data_directory(); // which base backups copy
 
 } // namespace sqs_ingest::pg

@@ -55,40 +55,9 @@ void check_target_owner(const Pipeline& pipeline, Oid table) {
                              "\". Make the table's owner the owner of the pipeline, or the other way round.");
 }
 
-} // namespace
-
-std::optional<PipelineRow> read_pipeline(const Extension& extension, const std::string& name) {
-    AsExtensionOwner as_owner(extension);
-    const auto rows =
-        query("SELECT name, owner::pg_catalog.oid::pg_catalog.text, queue_url, target, "
-              "columns::pg_catalog.text, mask_method, workers::pg_catalog.text FROM " +
-                  extension.table("sqs_ingest_pipeline") + " WHERE name OPERATOR(pg_catalog.=) $1",
-              {name});
-    if (rows.empty())
-        return std::nullopt;
-    const auto& row = rows.front();
-    return PipelineRow{
-        *row[0],           static_cast<Oid>(std::stoul(*row[1])), row[2], *row[3], *row[4], *row[5],
-        std::stoi(*row[6])};
-}
-
-std::uint64_t Pipeline::version() const {
-    std::string all;
-    for (const auto& part :
-         {row.name, std::to_string(row.owner), queue_url, endpoint.origin(), region, row.target, row.columns,
-          row.mask_method, std::to_string(row.workers), credentials.profile, credentials.config_file,
-          credentials.credentials_file, http.ca_file}) {
-        all += part;
-        all += '\0';
-    }
-    return std::hash<std::string>{}(all);
-}
-
-Result<Pipeline, Obstacle> resolve(const PipelineRow& row, const Settings& settings) {
-    Pipeline pipeline;
-    pipeline.row = row;
-    pipeline.credentials = settings.credentials;
-    pipeline.http = settings.http;
+// Where the pipeline's messages come from.
+std::optional<Obstacle> resolve_queue(Pipeline& pipeline, const Settings& settings) {
+    const PipelineRow& row = pipeline.row;
     pipeline.queue_url = row.queue_url.value_or(settings.queue_url);
     if (pipeline.queue_url.empty())
         return Obstacle{
@@ -106,6 +75,56 @@ Result<Pipeline, Obstacle> resolve(const PipelineRow& row, const Settings& setti
     pipeline.endpoint = endpoint.value();
     pipeline.region =
         !settings.region.empty() ? settings.region : region_of_host(queue.value().host).value_or("");
+    return std::nullopt;
+}
+
+} // namespace
+
+std::optional<PipelineRow> read_pipeline(const Extension& extension, const std::string& name) {
+    AsExtensionOwner as_owner(extension);
+    const auto rows =
+        query("SELECT name, owner::pg_catalog.oid::pg_catalog.text, queue_url, target, "
+              "columns::pg_catalog.text, mask_method, workers::pg_catalog.text, "
+              "dead_letter_retention::pg_catalog.text FROM " +
+                  extension.table("sqs_ingest_pipeline") + " WHERE name OPERATOR(pg_catalog.=) $1",
+              {name});
+    if (rows.empty())
+        return std::nullopt;
+    const auto& row = rows.front();
+    return PipelineRow{
+        *row[0],           static_cast<Oid>(std::stoul(*row[1])), row[2], *row[3], *row[4], *row[5],
+        std::stoi(*row[6]), row[7]};
+}
+
+PipelineRow require_pipeline(const Extension& extension, const std::string& name) {
+    auto row = read_pipeline(extension, name);
+    if (!row)
+        throw make_error(ERRCODE_UNDEFINED_OBJECT, "pipeline \"" + name + "\" does not exist",
+                         "The table sqs_ingest_pipeline lists the pipelines; sqs_ingest_start() without an argument "
+                         "makes \"user_logins\".");
+    return *row;
+}
+
+std::uint64_t Pipeline::version() const {
+    std::string all;
+    for (const auto& part :
+         {row.name, std::to_string(row.owner), queue_url, endpoint.origin(), region, row.target, row.columns,
+          row.mask_method, std::to_string(row.workers), row.dead_letter_retention.value_or(""), credentials.profile, credentials.config_file,
+          credentials.credentials_file, http.ca_file}) {
+        all += part;
+        all += '\0';
+    }
+    return std::hash<std::string>{}(all);
+}
+
+Result<Pipeline, Obstacle> resolve(const PipelineRow& row, const Settings& settings, NeedsQueue needs_queue) {
+    Pipeline pipeline;
+    pipeline.row = row;
+    pipeline.credentials = settings.credentials;
+    pipeline.http = settings.http;
+    if (needs_queue == NeedsQueue::yes)
+        if (auto obstacle = resolve_queue(pipeline, settings))
+            return std::move(*obstacle);
 
     auto mapping = parse_mapping(row.columns);
     if (!mapping.ok())
@@ -116,7 +135,7 @@ Result<Pipeline, Obstacle> resolve(const PipelineRow& row, const Settings& setti
     if (!method)
         return Obstacle{"pipeline \"" + row.name + "\" has the unknown masking method \"" + row.mask_method +
                             "\"",
-                        "Valid methods are hmac, sha256, sha256:N and md5."};
+                        "Valid methods are hmac, siv, sha256, sha256:N and md5."};
     pipeline.mask_method = *method;
     return pipeline;
 }

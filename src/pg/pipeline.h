@@ -17,10 +17,12 @@ struct PipelineRow {
     std::string columns;                  // the mapping's JSON
     std::string mask_method;
     int workers;
+    std::optional<std::string> dead_letter_retention; // an interval; empty: for ever
 };
 
-// Needs a Transaction (SPI). Empty: there is no such pipeline.
+// Needs an SPI connection. Empty: there is no such pipeline.
 std::optional<PipelineRow> read_pipeline(const Extension& extension, const std::string& name);
+PipelineRow require_pipeline(const Extension& extension, const std::string& name); // throws PgError
 
 // The row with the settings applied and everything parsed.
 struct Pipeline {
@@ -42,7 +44,9 @@ struct Obstacle {
     std::string message;
     std::string hint;
 };
-Result<Pipeline, Obstacle> resolve(const PipelineRow& row, const Settings& settings);
+enum class NeedsQueue { yes, no }; // no: what is about the queue may be missing, and is left out
+Result<Pipeline, Obstacle> resolve(const PipelineRow& row, const Settings& settings,
+                                   NeedsQueue needs_queue = NeedsQueue::yes);
 
 // Whether the owner can be connected as: it exists, may log in (before 17), and may connect to this database.
 // Needs a transaction.

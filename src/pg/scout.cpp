@@ -53,7 +53,7 @@ void note(const std::string& name, const Finding& finding) {
 }
 
 void look_around() {
-    Transaction transaction("sqs_ingest: reading the pipelines");
+    Transaction transaction(Host::worker, "sqs_ingest: reading the pipelines");
     const auto names = enabled_pipelines();
     const auto extension = find_extension();
     for (const auto& name : names) {

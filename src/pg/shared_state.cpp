@@ -158,14 +158,45 @@ PipelineEntry* find_or_create_pipeline(Oid database, const char* name) {
     }
     if (!free_entry)
         return nullptr;
-    std::memset(static_cast<void*>(free_entry), 0, sizeof *free_entry);
-    for (auto& counter : free_entry->counters)
-        pg_atomic_init_u64(&counter, 0);
-    free_entry->used = true;
-    free_entry->database = database;
-    namestrcpy(&free_entry->name, name);
-    free_entry->stats_since = GetCurrentTimestamp();
+    initialise_entry(*free_entry, database, name);
     return free_entry;
+}
+
+void initialise_entry(PipelineEntry& entry, Oid database, const char* name) {
+    std::memset(static_cast<void*>(&entry), 0, sizeof entry);
+    for (auto& counter : entry.counters)
+        pg_atomic_init_u64(&counter, 0);
+    entry.used = true;
+    entry.database = database;
+    namestrcpy(&entry.name, name);
+    entry.stats_since = GetCurrentTimestamp();
+}
+
+void add_to_shared_entry(const PipelineEntry& mine) {
+    if (!state)
+        return;
+    StateLock lock;
+    auto* shared = find_or_create_pipeline(mine.database, NameStr(mine.name));
+    if (!shared)
+        return;
+    for (int i = 0; i < kCounters; ++i)
+        count(*shared, static_cast<Counter>(i), counted(mine, static_cast<Counter>(i)));
+    if (mine.last_error.at > shared->last_error.at)
+        shared->last_error = mine.last_error;
+    shared->last_poll = std::max(shared->last_poll, mine.last_poll);
+}
+
+void reset_counters(PipelineEntry& entry) {
+    int64 in_hand = 0;
+    for (int i = 0; i < state->slots_count; ++i)
+        if (state->slots[i].pipeline == index_of(entry))
+            in_hand += state->slots[i].in_hand;
+    for (auto& counter : entry.counters)
+        pg_atomic_write_u64(&counter, 0);
+    count(entry, Counter::received, in_hand);
+    entry.last_error = {};
+    entry.rate = {};
+    entry.stats_since = GetCurrentTimestamp();
 }
 
 int live_workers(const PipelineEntry& entry, bool of_any_version) {

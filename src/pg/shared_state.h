@@ -115,11 +115,17 @@ void request_shared_state();
 SharedState* shared_state();
 LWLock* state_lock();
 
-// Holds state_lock(). Nothing inside may raise.
+// Holds state_lock(), if there is a shared state to protect. Nothing inside may raise.
 class StateLock {
   public:
-    explicit StateLock(LWLockMode mode = LW_EXCLUSIVE) { LWLockAcquire(state_lock(), mode); }
-    ~StateLock() { LWLockRelease(state_lock()); }
+    explicit StateLock(LWLockMode mode = LW_EXCLUSIVE) {
+        if (shared_state())
+            LWLockAcquire(state_lock(), mode);
+    }
+    ~StateLock() {
+        if (shared_state())
+            LWLockRelease(state_lock());
+    }
     StateLock(const StateLock&) = delete;
     StateLock& operator=(const StateLock&) = delete;
 };
@@ -127,6 +133,7 @@ class StateLock {
 // With state_lock() held:
 PipelineEntry* find_pipeline(Oid database, const char* name);             // nullptr: none
 PipelineEntry* find_or_create_pipeline(Oid database, const char* name);   // nullptr: all entries are in use
+void reset_counters(PipelineEntry& entry); // to what is in hand, so that they still add up
 int live_workers(const PipelineEntry& entry, bool of_any_version = true); // slots that are taken for it
 void ask_to_stop(WorkerSlot& slot);                                       // and wakes it
 void wake(pid_t pid);                                                     // sets a process's latch
@@ -138,6 +145,15 @@ inline int index_of(const PipelineEntry& entry) {
 inline void count(PipelineEntry& entry, Counter counter, int64 n = 1) {
     pg_atomic_fetch_add_u64(&entry.counters[static_cast<int>(counter)], n);
 }
+inline int64 counted(const PipelineEntry& entry, Counter counter) {
+    auto* cell = const_cast<pg_atomic_uint64*>(&entry.counters[static_cast<int>(counter)]);
+    return static_cast<int64>(pg_atomic_read_u64(cell));
+}
 void wake_launcher(bool look_again);
+
+// An entry that is nobody else's, in this process's memory.
+void initialise_entry(PipelineEntry& entry, Oid database, const char* name);
+// Adds what was counted in `mine` to the shared entry of that name, if there is a shared state.
+void add_to_shared_entry(const PipelineEntry& mine);
 
 } // namespace sqs_ingest::pg

@@ -4,6 +4,7 @@
 #include "core/transform/seal.h"
 #include "pg/arrays.h"
 #include "pg/durability.h"
+#include "pg/keyring.h"
 #include "pg/spi.h"
 
 #include <algorithm>
@@ -85,8 +86,9 @@ TimestampTz ledger_time(const Message& message) {
 
 } // namespace
 
-Sink::Sink(const Pipeline& pipeline, const Extension& extension)
-    : pipeline_(pipeline), extension_(extension), transform_{pipeline.mapping, {}, pipeline.mask_method} {}
+Sink::Sink(const Pipeline& pipeline, const Extension& extension, Host host)
+    : pipeline_(pipeline), extension_(extension), host_(host),
+      transform_{pipeline.mapping, {}, pipeline.mask_method} {}
 
 Sink::~Sink() {
     forget_plans();
@@ -135,14 +137,19 @@ void Sink::lock_prepared_target() {
 
 std::optional<WriteFault> Sink::probe() {
     try {
-        Transaction transaction("sqs_ingest: checking the target table");
-        prepare();
-        insert_rows({}, nullptr, 0);
+        Transaction transaction(host_, "sqs_ingest: checking the target table");
+        rehearse();
+        record_keyring(extension_);
         transaction.commit();
         return std::nullopt;
     } catch (const PgError& error) {
         return WriteFault{error.report()};
     }
+}
+
+void Sink::rehearse() {
+    prepare();
+    insert_rows({}, nullptr, 0);
 }
 
 Result<Written, WriteFault> Sink::write(const std::vector<Delivery>& batch, const Keyring& keyring,
@@ -161,7 +168,7 @@ Result<Written, WriteFault> Sink::write(const std::vector<Delivery>& batch, cons
 }
 
 Written Sink::write_at_once(const std::vector<Delivery>& batch, const Keyring& keyring) {
-    Transaction transaction("sqs_ingest: writing a batch");
+    Transaction transaction(host_, "sqs_ingest: writing a batch");
     lock_prepared_target();
     Written written{std::vector<Fate>(batch.size(), Fate::duplicate), 0};
     Positions rows, rejected;
@@ -177,7 +184,7 @@ Written Sink::write_at_once(const std::vector<Delivery>& batch, const Keyring& k
 
 Result<Written, WriteFault> Sink::write_with_care(const std::vector<Delivery>& batch, const Keyring& keyring,
                                                   bool blame_rows) {
-    Transaction transaction("sqs_ingest: writing a batch, looking for bad rows");
+    Transaction transaction(host_, "sqs_ingest: writing a batch, looking for bad rows");
     lock_prepared_target();
     insert_rows({}, nullptr, 0); // fails: the pipeline's fault
 
@@ -280,7 +287,8 @@ void Sink::insert_bisecting(const std::vector<Delivery>& batch, const std::size_
         return;
     try {
         Subtransaction subtransaction;
-        call_pg([] { restore_settings(); }); // after the triggers of the part before
+        if (host_ == Host::worker)
+            call_pg([] { restore_settings(); }); // after the triggers of the part before
         insert_rows(batch, positions, n);
         // Deferred constraints would fail at commit, for the whole batch.
         call_pg([] { SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0); });
@@ -296,6 +304,16 @@ void Sink::insert_bisecting(const std::vector<Delivery>& batch, const std::size_
     }
     insert_bisecting(batch, positions, n / 2, refused);
     insert_bisecting(batch, positions + n / 2, n - n / 2, refused);
+}
+
+std::vector<Sink::Refused> Sink::insert(const std::vector<Delivery>& batch) {
+    Positions rows;
+    for (std::size_t i = 0; i < batch.size(); ++i)
+        if (std::holds_alternative<Row>(batch[i].content))
+            rows.push_back(i);
+    std::vector<Refused> refused;
+    insert_bisecting(batch, rows.data(), rows.size(), refused);
+    return refused;
 }
 
 void Sink::insert_dead_letters(const std::vector<Delivery>& batch, const Positions& rejected,
@@ -361,7 +379,7 @@ void Sink::insert_dead_letters(const std::vector<Delivery>& batch, const Positio
 }
 
 std::int64_t Sink::prune_ledger(TimestampTz sent_before) {
-    Transaction transaction("sqs_ingest: removing old ledger entries");
+    Transaction transaction(host_, "sqs_ingest: removing old ledger entries");
     std::int64_t removed = 0;
     {
         AsExtensionOwner as_owner(extension_);
@@ -382,6 +400,29 @@ std::int64_t Sink::prune_ledger(TimestampTz sent_before) {
     }
     transaction.commit();
     return removed;
+}
+
+std::optional<std::chrono::seconds> Sink::purge_dead_letters() {
+    Transaction transaction(host_, "sqs_ingest: removing old dead letters");
+    std::optional<std::chrono::seconds> next;
+    {
+        AsExtensionOwner as_owner(extension_);
+        const std::string letters = extension_.table("sqs_ingest_dead_letter");
+        const std::vector<std::optional<std::string>> parameters{pipeline_.row.name,
+                                                                 pipeline_.row.dead_letter_retention};
+        query("DELETE FROM " + letters + " WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT id FROM " + letters +
+                  " WHERE pipeline = $1 AND created_at < now() - $2::interval ORDER BY created_at LIMIT " +
+                  std::to_string(kPruneStep) + "))",
+              parameters);
+        const auto rows =
+            query("SELECT greatest(0, ceil(extract(epoch FROM min(created_at) + $2::interval - now())))::text FROM " +
+                      letters + " WHERE pipeline = $1",
+                  parameters);
+        if (rows.front()[0])
+            next = std::chrono::seconds(std::stoll(*rows.front()[0]));
+    }
+    transaction.commit();
+    return next;
 }
 
 } // namespace sqs_ingest::pg

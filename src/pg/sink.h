@@ -29,15 +29,19 @@ struct WriteFault {
 
 class Sink {
   public:
-    Sink(const Pipeline& pipeline, const Extension& extension);
+    Sink(const Pipeline& pipeline, const Extension& extension, Host host);
     ~Sink();
     Sink(const Sink&) = delete;
     Sink& operator=(const Sink&) = delete;
 
-    // Reads the target's columns and inserts no rows into it. Empty: the pipeline can write.
+    // Reads the target's columns, inserts no rows into it, and records the keys that are new. Empty: the
+    // pipeline can write.
     std::optional<WriteFault> probe();
 
-    // How bodies become rows of this target. Valid after a probe() that succeeded.
+    // The same, but for the keys, in the transaction that is open. Throws PgError.
+    void rehearse();
+
+    // How bodies become rows of this target. Valid after a probe() or rehearse() that succeeded.
     const Transform& transform() const { return transform_; }
 
     // Writes the batch. `blame_rows`: if every row fails, they become dead letters all the same. After a
@@ -45,16 +49,25 @@ class Sink {
     Result<Written, WriteFault> write(const std::vector<Delivery>& batch, const Keyring& keyring,
                                       bool blame_rows);
 
-    // Removes at most kPruneStep ledger entries of messages sent before `sent_before`; returns how many.
-    static constexpr int kPruneStep = 5000;
-    std::int64_t prune_ledger(TimestampTz sent_before);
-
-  private:
     // A message's place in the batch, and why the table refused it.
     struct Refused {
         std::size_t position;
         ErrorReport report;
     };
+
+    // Inserts the rows of a batch in the transaction that is open, without ledger and dead letters; returns
+    // those that the table refused. Throws PgError when the pipeline is at fault. After rehearse().
+    std::vector<Refused> insert(const std::vector<Delivery>& batch);
+
+    // Removes at most kPruneStep ledger entries of messages sent before `sent_before`; returns how many.
+    static constexpr int kPruneStep = 5000;
+    std::int64_t prune_ledger(TimestampTz sent_before);
+
+    // Removes at most kPruneStep dead letters that are older than the pipeline's retention. Returns when the
+    // next one will be; empty: there is none.
+    std::optional<std::chrono::seconds> purge_dead_letters();
+
+  private:
     using Positions = std::vector<std::size_t>;
 
     Written write_at_once(const std::vector<Delivery>& batch, const Keyring& keyring);
@@ -73,6 +86,7 @@ class Sink {
 
     const Pipeline& pipeline_;
     Extension extension_;
+    Host host_;
     Transform transform_;
     Oid target_ = InvalidOid; // that the plans and the column types are for
     SPIPlanPtr insert_ = nullptr;

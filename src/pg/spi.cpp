@@ -13,10 +13,11 @@ struct Cells {
     int columns;
 };
 
-Cells run(const char* sql, int n, const Datum* values) {
+Cells run(const char* sql, int n, const Datum* values, const char* nulls, bool read_only) {
     Oid types[kMaxParameters];
     std::fill(types, types + n, TEXTOID);
-    const int code = SPI_execute_with_args(sql, n, types, const_cast<Datum*>(values), nullptr, false, 0);
+    const int code =
+        SPI_execute_with_args(sql, n, types, const_cast<Datum*>(values), nulls, read_only, 0);
     if (code < 0)
         elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(code));
     Cells cells{};
@@ -36,14 +37,18 @@ Cells run(const char* sql, int n, const Datum* values) {
 
 } // namespace
 
-std::vector<TextRow> query(const std::string& sql, const std::vector<std::string>& parameters) {
+std::vector<TextRow> query(const std::string& sql, const std::vector<std::optional<std::string>>& parameters,
+                           Effect effect) {
     if (parameters.size() > kMaxParameters)
         throw std::logic_error("too many parameters");
     const Cells cells = ask_pg([&] {
         Datum values[kMaxParameters];
-        for (std::size_t i = 0; i < parameters.size(); ++i)
-            values[i] = CStringGetTextDatum(parameters[i].c_str());
-        return run(sql.c_str(), static_cast<int>(parameters.size()), values);
+        char nulls[kMaxParameters];
+        for (std::size_t i = 0; i < parameters.size(); ++i) {
+            nulls[i] = parameters[i] ? ' ' : 'n';
+            values[i] = parameters[i] ? CStringGetTextDatum(parameters[i]->c_str()) : Datum(0);
+        }
+        return run(sql.c_str(), static_cast<int>(parameters.size()), values, nulls, effect == Effect::reads);
     });
     std::vector<TextRow> rows(cells.rows);
     for (uint64 row = 0; row < cells.rows; ++row)

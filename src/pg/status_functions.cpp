@@ -132,10 +132,8 @@ void put_row(ReturnSetInfo* result, const Snapshot& snapshot, const Summary& sum
         cells.add_text(summary.trouble.hint);
         cells.add(DirectFunctionCall1(jsonb_in, CStringGetDatum(workers)));
         cells.add_text(entry.queue_url);
-        for (int i = 0; i < kCounters; ++i) {
-            auto* counter = const_cast<pg_atomic_uint64*>(&entry.counters[i]);
-            cells.add(Int64GetDatum(static_cast<int64>(pg_atomic_read_u64(counter))));
-        }
+        for (int i = 0; i < kCounters; ++i)
+            cells.add(Int64GetDatum(counted(entry, static_cast<Counter>(i))));
         cells.add(Int32GetDatum(in_hand));
         cells.add_text(entry.last_error.message);
         cells.add_time(entry.last_error.at);
@@ -148,11 +146,21 @@ void put_row(ReturnSetInfo* result, const Snapshot& snapshot, const Summary& sum
     });
 }
 
+// Monitoring roles see all; a role sees its own.
+bool may_see(const PipelineEntry& entry) {
+    return ask_pg([&] {
+        return has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS) ||
+               (OidIsValid(entry.owner) && has_privs_of_role(GetUserId(), entry.owner));
+    });
+}
+
 void put_all(ReturnSetInfo* result) {
     if (!shared_state())
         return;
     const auto enabled = enabled_pipelines();
     for (const auto& snapshot : take_snapshots()) {
+        if (!may_see(snapshot.entry))
+            continue;
         const auto summary = summarise(snapshot, enabled.count(NameStr(snapshot.entry.name)) > 0);
         put_row(result, snapshot, summary, workers_json(snapshot.workers).c_str());
     }
@@ -171,6 +179,20 @@ Datum sqs_ingest_stat(PG_FUNCTION_ARGS) {
     auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
     pg_entry([&] { put_all(result); });
     return Datum(0);
+}
+
+PG_FUNCTION_INFO_V1(sqs_ingest_stat_reset);
+Datum sqs_ingest_stat_reset(PG_FUNCTION_ARGS) {
+    using namespace sqs_ingest::pg;
+    const char* name = PG_ARGISNULL(0) ? nullptr : text_to_cstring(PG_GETARG_TEXT_PP(0));
+    if (shared_state()) {
+        StateLock lock;
+        for (auto& entry : shared_state()->pipelines)
+            if (entry.used && entry.database == MyDatabaseId &&
+                (!name || strcmp(NameStr(entry.name), name) == 0))
+                reset_counters(entry);
+    }
+    PG_RETURN_VOID();
 }
 
 PG_FUNCTION_INFO_V1(sqs_ingest_preloaded);

@@ -77,7 +77,7 @@ struct Configured {
 };
 
 Configured configure(const std::string& name) {
-    Transaction transaction("sqs_ingest: reading the pipeline");
+    Transaction transaction(Host::worker, "sqs_ingest: reading the pipeline");
     const auto extension = require_extension();
     const auto row = read_pipeline(extension, name);
     if (!row)
@@ -120,7 +120,7 @@ void run(const Assignment& assignment) {
         StateLock lock;
         slot.ready = true;
     }
-    Ingest ingest(configured.pipeline, configured.extension, entry, slot);
+    Ingest ingest(configured.pipeline, configured.extension, entry, slot, Host::worker);
     TurnMemory memory;
     for (;;) {
         memory.begin_turn();

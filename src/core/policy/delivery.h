@@ -27,4 +27,13 @@ struct Receipt {
     Instant visible_until;
 };
 
+// What the message becomes.
+inline std::variant<Row, Rejection> content_of(const Transform& how, const Keyring& keyring,
+                                               const Message& message) {
+    auto outcome = transform(how, &keyring, message);
+    if (outcome.ok())
+        return std::move(outcome).value();
+    return std::move(outcome).error();
+}
+
 } // namespace sqs_ingest

@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::size_t kMasterBytes = 32;
 constexpr std::size_t kSubkeyBytes = 32;
+constexpr std::size_t kSivKeyBytes = 64;
 constexpr std::string_view kSpace = " \t\r";
 
 std::string_view take_line(std::string_view& text) {
@@ -56,8 +57,8 @@ std::optional<SecretBytes> parse_master(std::string_view text) {
     return master;
 }
 
-SecretBytes subkey(const SecretBytes& master, std::string_view info) {
-    SecretBytes key(kSubkeyBytes);
+SecretBytes subkey(const SecretBytes& master, std::string_view info, std::size_t size = kSubkeyBytes) {
+    SecretBytes key(size);
     hkdf_sha256(master.bytes(), info, key.writable());
     return key;
 }
@@ -71,7 +72,9 @@ Result<MaskKey, std::string> parse_key(std::string_view line, int number) {
     const auto master = parse_master(without_comment(line.substr(id_end)));
     if (!master)
         return at_line(number, "expected 64 hexadecimal digits after the key id");
-    return MaskKey{*id, subkey(*master, "sqs_ingest/v1/hmac"), subkey(*master, "sqs_ingest/v1/seal")};
+    const auto fingerprint_key = subkey(*master, "sqs_ingest/v1/fingerprint");
+    return MaskKey{*id, subkey(*master, "sqs_ingest/v1/hmac"), subkey(*master, kSivInfo, kSivKeyBytes),
+                   subkey(*master, "sqs_ingest/v1/seal"), hex(hmac_sha256(fingerprint_key.bytes(), "sqs_ingest"))};
 }
 
 } // namespace

@@ -31,11 +31,19 @@ class SecretBytes {
     std::size_t size_;
 };
 
+// The info of the siv subkey, and the associated data of every token.
+inline constexpr std::string_view kSivInfo = "sqs_ingest/v1/siv";
+
 // One line of the keyring. Only subkeys are kept: HKDF-SHA-256(master, empty salt, info).
 struct MaskKey {
     std::uint32_t id;
     SecretBytes hmac; // 32 bytes, info "sqs_ingest/v1/hmac"
+    SecretBytes siv;  // 64 bytes, info "sqs_ingest/v1/siv"
     SecretBytes seal; // 32 bytes, info "sqs_ingest/v1/seal"
+
+    // Names the key and tells nothing about it: HMAC-SHA-256 of "sqs_ingest" under a subkey of its own (info
+    // "sqs_ingest/v1/fingerprint"), 64 lower-case hex digits. No secret.
+    std::string fingerprint;
 };
 
 class Keyring {

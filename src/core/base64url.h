@@ -1,0 +1,16 @@
+// base64url without padding (RFC 4648, section 5).
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace sqs_ingest {
+
+std::string base64url(std::string_view bytes);
+
+// The bytes. Empty for anything that base64url() would not have written: another character, padding, a length
+// that no number of bytes has, unused bits that are not zero.
+std::optional<std::string> from_base64url(std::string_view text);
+
+} // namespace sqs_ingest

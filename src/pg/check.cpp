@@ -1,0 +1,320 @@
+// sqs_ingest_check(): all that a pipeline needs, looked at one by one, so that a person reads what is missing
+// before it is started; and sqs_ingest_preview(): what would become of one body. Neither changes anything.
+#include "core/sqs/advice.h"
+#include "core/transform/body.h"
+#include "net/sqs_client.h"
+#include "pg/arrays.h"
+#include "pg/background.h"
+#include "pg/durability.h"
+#include "pg/keyring.h"
+#include "pg/preconditions.h"
+#include "pg/shared_state.h"
+#include "pg/sink.h"
+
+#include <nlohmann/json.hpp>
+
+namespace sqs_ingest::pg {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kQueueTime = 12s;      // for the queue to answer; a request gives up after 10 s
+constexpr int kShortVisibility = 30;  // seconds: below, the worker asks for more at each receive
+constexpr int kFewReceives = 3;       // a redrive policy below gives up on a message early
+
+struct Item {
+    const char* item;
+    std::optional<bool> ok; // empty: not looked at, because of something above
+    std::string detail;
+    std::string hint;
+};
+using Items = std::vector<Item>;
+
+void put(Items& items, const char* item, const std::optional<Obstacle>& obstacle, const std::string& when_ok) {
+    if (obstacle)
+        items.push_back({item, false, obstacle->message, obstacle->hint});
+    else
+        items.push_back({item, true, when_ok, {}});
+}
+
+// Runs a part; what it throws becomes a row that is not ok.
+template<class F>
+bool look(Items& items, const char* item, F part) {
+    try {
+        Subtransaction subtransaction; // rolled back, whatever happens
+        items.push_back({item, true, part(), {}});
+        return true;
+    } catch (const PgError& error) {
+        const auto& report = error.report();
+        items.push_back({item, false, report.message, report.hint});
+        return false;
+    }
+}
+
+void check_server(Items& items) {
+    put(items, "preloaded", preload_obstacle(), "sqs_ingest is in shared_preload_libraries");
+    if (ingest_enabled())
+        items.push_back({"sqs_ingest.enabled", true, "on", {}});
+    else
+        items.push_back({"sqs_ingest.enabled", false, "off: no pipeline of this cluster runs",
+                         "Set it on in postgresql.conf and reload."});
+    if (!shared_state())
+        return;
+    pid_t launcher;
+    int free_slots = 0;
+    {
+        StateLock lock(LW_SHARED);
+        launcher = shared_state()->launcher;
+        for (int i = 0; i < shared_state()->slots_count; ++i)
+            free_slots += shared_state()->slots[i].pipeline < 0;
+    }
+    if (launcher)
+        items.push_back({"launcher", true, "it runs with pid " + std::to_string(launcher), {}});
+    else
+        items.push_back({"launcher", false, "it does not run",
+                         RecoveryInProgress() ? "This server is a standby: it starts on promotion."
+                                              : "It needs a free background worker slot: raise "
+                                                "max_worker_processes and restart the server. After an error it comes "
+                                                "back within some seconds."});
+    const std::string slots = std::to_string(free_slots) + " of " + std::to_string(max_workers()) + " are free";
+    items.push_back({"worker slots", true, slots,
+                     free_slots > 0 ? "" : "Raise sqs_ingest.max_workers unless this pipeline has one of them."});
+}
+
+// The target as the pipeline's owner finds it. Statement triggers fire for no rows too, and what they do is
+// rolled back; nothing may outlive that, so they cannot change who they are.
+class AsPipelineOwner {
+  public:
+    explicit AsPipelineOwner(Oid owner) {
+        GetUserIdAndSecContext(&user_, &security_context_);
+        if (owner != user_)
+            SetUserIdAndSecContext(owner, security_context_ | SECURITY_LOCAL_USERID_CHANGE |
+                                              SECURITY_RESTRICTED_OPERATION);
+    }
+    ~AsPipelineOwner() { SetUserIdAndSecContext(user_, security_context_); }
+    AsPipelineOwner(const AsPipelineOwner&) = delete;
+    AsPipelineOwner& operator=(const AsPipelineOwner&) = delete;
+
+  private:
+    Oid user_;
+    int security_context_;
+};
+
+void check_target(Items& items, const Pipeline& pipeline, const Extension& extension) {
+    Sink sink(pipeline, extension, Host::session);
+    const auto owner = owner_obstacle(pipeline.row.owner);
+    put(items, "owner", owner, "role \"" + role_name(pipeline.row.owner) + "\" can be connected as");
+    const auto none = std::string("not looked at");
+    const bool target = look(items, "target", [&] {
+        return pipeline.row.target + " has all " +
+               std::to_string(read_columns(pipeline, lock_target(pipeline)).size()) + " columns";
+    });
+    if (owner || !target) {
+        items.push_back({"insert", std::nullopt, none, {}});
+        return;
+    }
+    look(items, "insert", [&] {
+        AsPipelineOwner as_owner(pipeline.row.owner);
+        sink.rehearse();
+        return "role \"" + role_name(pipeline.row.owner) + "\" can insert into " + pipeline.row.target;
+    });
+}
+
+void check_keyring(Items& items) {
+    const bool usable = look(items, "keyring", [] {
+        const Keyring& ring = verified_keyring();
+        return "\"" + keyring_path() + "\" has " + std::to_string(ring.keys().size()) +
+               " keys, the primary one is " + std::to_string(ring.primary().id);
+    });
+    if (usable && keyring_lies_inside_data_directory())
+        items.back().hint = "It lies inside the data directory: base backups carry it. Set sqs_ingest.mask_keyring to a "
+                            "file elsewhere and move it there.";
+}
+
+AttributesResult ask_queue(SqsClient& client) {
+    const auto until = std::chrono::steady_clock::now() + kQueueTime;
+    const uint32 event = wait_event("SqsIngestCheck");
+    client.start_get_queue_attributes();
+    for (;;) {
+        auto events = client.advance();
+        if (!events.empty())
+            return std::get<AttributesResult>(std::move(events.front().result));
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - std::chrono::steady_clock::now());
+        if (left <= 0ms)
+            return {ApiError{ErrorClass::transient, 0, "Timeout", "the queue did not answer"}};
+        wait_for(client.descriptor(), static_cast<long>(std::min(client.timeout().value_or(left), left).count()),
+                 event);
+        call_pg([] { CHECK_FOR_INTERRUPTS(); });
+    }
+}
+
+std::string describe(const QueueAttributes& queue) {
+    const auto seconds = [](const std::optional<int>& n) { return n ? std::to_string(*n) + " s" : "unknown"; };
+    std::string text = queue.fifo ? "FIFO queue" : "standard queue";
+    text += ", visibility timeout " + seconds(queue.visibility_timeout_seconds) + ", retention " +
+            seconds(queue.retention_seconds);
+    if (queue.approximate_messages)
+        text += ", about " + std::to_string(*queue.approximate_messages) + " messages";
+    if (queue.max_receive_count)
+        text += ", to its dead letter queue after " + std::to_string(*queue.max_receive_count) + " receives";
+    return text;
+}
+
+void check_queue(Items& items, const Pipeline& pipeline) {
+    items.push_back({"queue URL", true, pipeline.queue_url, {}});
+    put(items, "queue is free", queue_obstacle(pipeline, enabled_pipelines()),
+        "no other enabled pipeline of this cluster reads it");
+
+    CredentialsChain chain(pipeline.credentials);
+    const auto credentials = chain.get();
+    if (credentials.ok())
+        items.push_back({"credentials", true, "found", {}});
+    else
+        items.push_back({"credentials", false, credentials.error().message,
+                         "Looked at: " + credentials.error().detail});
+    const auto region = pipeline.region.empty() ? chain.region().value_or("") : pipeline.region;
+    items.push_back({"region", !region.empty(), region.empty() ? "none is known" : region,
+                     region.empty() ? "Set sqs_ingest.region." : ""});
+    if (!credentials.ok() || region.empty()) {
+        items.push_back({"queue", std::nullopt, "not asked", {}});
+        return;
+    }
+
+    SqsClient client({pipeline.queue_url, pipeline.endpoint, pipeline.region, pipeline.credentials, pipeline.http});
+    const auto answer = ask_queue(client);
+    if (!answer.outcome.ok()) {
+        const auto& error = answer.outcome.error();
+        items.push_back({"queue", false, error.message.empty() ? error.code : error.code + ": " + error.message,
+                         advice(error)});
+        return;
+    }
+    const auto& queue = answer.outcome.value();
+    Item item{"queue", true, describe(queue), {}};
+    if (queue.max_receive_count && *queue.max_receive_count < kFewReceives)
+        item.hint = "Its redrive policy takes a message away after few receives: a restart in the wrong moment costs one. "
+                    "Raise maxReceiveCount.";
+    else if (queue.visibility_timeout_seconds && *queue.visibility_timeout_seconds < kShortVisibility)
+        item.hint = "Its visibility timeout is short; the workers ask for more at each receive.";
+    items.push_back(std::move(item));
+    if (std::abs(client.clock_skew_ms()) > 60'000)
+        items.push_back({"clock", false,
+                         "this machine's clock is " + std::to_string(client.clock_skew_ms() / 1000) +
+                             " s off the queue's",
+                         "Requests are dated by the queue's clock; correct the machine's all the same."});
+}
+
+Items check(const std::string& name) {
+    Items items;
+    const auto extension = require_extension();
+    const auto row = require_pipeline(extension, name);
+    require_own_pipeline(row);
+    check_server(items);
+    check_keyring(items);
+    const auto pipeline = resolve(row, current_settings(), NeedsQueue::no);
+    if (!pipeline.ok()) {
+        items.push_back({"configuration", false, pipeline.error().message, pipeline.error().hint});
+        return items;
+    }
+    items.push_back({"configuration", true,
+                     std::to_string(pipeline.value().mapping.columns.size()) + " columns, method " +
+                         to_string(pipeline.value().mask_method),
+                     {}});
+    check_target(items, pipeline.value(), extension);
+    const auto with_queue = resolve(row, current_settings());
+    if (with_queue.ok())
+        check_queue(items, with_queue.value());
+    else
+        items.push_back({"queue URL", false, with_queue.error().message, with_queue.error().hint});
+    const std::string durable = durability();
+    items.push_back({"durability", fsync_is_on(), durable,
+                     fsync_is_on() ? "" : "Set fsync on: a message that is deleted from the queue can be lost otherwise."});
+    return items;
+}
+
+void put_items(ReturnSetInfo* result, const std::string& name) {
+    Items items;
+    {
+        SpiConnection spi;
+        items = check(name);
+    }
+    for (const auto& item : items)
+        call_pg([&] {
+            Datum values[] = {CStringGetTextDatum(item.item), BoolGetDatum(item.ok.value_or(false)),
+                              server_text_datum(Text(item.detail)), server_text_datum(Text(item.hint))};
+            bool nulls[] = {false, !item.ok, item.detail.empty(), item.hint.empty()};
+            tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+        });
+}
+
+// Dates and numbers as they would be stored, everything as text but integers.
+nlohmann::json row_json(const Pipeline& pipeline, const std::vector<ColumnType>& types, const Row& row) {
+    auto json = nlohmann::json::object();
+    for (std::size_t i = 0; i < row.values.size(); ++i) {
+        const auto& value = row.values[i];
+        const auto kind = types[i].kind;
+        const bool integer = kind != ColumnType::Kind::text && kind != ColumnType::Kind::date;
+        auto& cell = json[pipeline.mapping.columns[i].column];
+        if (value)
+            cell = integer ? nlohmann::json(std::stoll(*value)) : nlohmann::json(*value);
+    }
+    return json;
+}
+
+std::string preview(const std::string& name, std::string_view body, TimestampTz sent_at) {
+    SpiConnection spi;
+    const auto extension = require_extension();
+    const auto row = require_pipeline(extension, name);
+    require_own_pipeline(row); // it masks, so it can test guesses
+    const auto pipeline = resolve(row, current_settings(), NeedsQueue::no);
+    if (!pipeline.ok())
+        report(pipeline.error());
+    const Keyring& keyring = verified_keyring();
+    const Transform how{pipeline.value().mapping, read_columns(pipeline.value(), lock_target(pipeline.value())),
+                        pipeline.value().mask_method};
+    Message message;
+    message.body = body;
+    message.sent_at_ms = (sent_at + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY) / 1000;
+    const auto outcome = transform(how, &keyring, message);
+    if (outcome.ok())
+        return nlohmann::json{{"row", row_json(pipeline.value(), how.types, outcome.value())}}.dump();
+    const auto& rejection = outcome.error();
+    nlohmann::json json{{"reason", to_string(rejection.reason)},
+                        {"redacted", nlohmann::json::parse(redact(how, &keyring, message))}};
+    if (!rejection.field.empty())
+        json["field"] = rejection.field;
+    return nlohmann::json{{"rejected", std::move(json)}}.dump();
+}
+
+} // namespace
+
+} // namespace sqs_ingest::pg
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(sqs_ingest_check);
+Datum sqs_ingest_check(PG_FUNCTION_ARGS) {
+    using namespace sqs_ingest::pg;
+    InitMaterializedSRF(fcinfo, 0);
+    auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
+    const char* name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    pg_entry([&] { put_items(result, name); });
+    return Datum(0);
+}
+
+PG_FUNCTION_INFO_V1(sqs_ingest_preview);
+Datum sqs_ingest_preview(PG_FUNCTION_ARGS) {
+    using namespace sqs_ingest::pg;
+    const char* name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    char* body = text_to_cstring(PG_GETARG_TEXT_PP(1));
+    body = pg_server_to_any(body, static_cast<int>(strlen(body)), PG_UTF8);
+    const TimestampTz sent_at = PG_GETARG_TIMESTAMPTZ(2);
+    return pg_entry([&] {
+        const std::string json = preview(name, body, sent_at);
+        return ask_pg([&] {
+            char* text = pg_any_to_server(json.c_str(), static_cast<int>(json.size()), PG_UTF8);
+            return DirectFunctionCall1(jsonb_in, CStringGetDatum(text));
+        });
+    });
+}
+}

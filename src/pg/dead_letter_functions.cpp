@@ -1,0 +1,296 @@
+// sqs_ingest_redrive(), sqs_ingest_purge() and sqs_ingest_forget(): what a person does with what could not
+// become rows, and with what must go.
+#include "core/transform/body.h"
+#include "core/transform/ip.h"
+#include "core/transform/json_pointer.h"
+#include "core/transform/seal.h"
+#include "pg/dead_letters.h"
+#include "pg/keyring.h"
+#include "pg/preconditions.h"
+#include "pg/sink.h"
+
+#include <nlohmann/json.hpp>
+
+namespace sqs_ingest::pg {
+
+namespace {
+
+constexpr const char* kUserColumn = "user_id";
+
+// --- redrive
+
+struct Redriven {
+    std::int64_t inserted = 0, rejected = 0, closed = 0;
+    std::string why_closed; // of the last one
+};
+
+// It stays, with the reason of today.
+void keep(const Extension& extension, const DeadLetter& letter, const Rejection& rejection, const ErrorReport* refused,
+          const Transform& how, const Keyring& keyring) {
+    const auto text = [](const std::string& value) {
+        return value.empty() ? std::nullopt : std::optional<std::string>(value);
+    };
+    const std::string state = refused ? unpack_sql_state(refused->sqlstate) : "";
+    AsExtensionOwner as_owner(extension);
+    query("UPDATE " + extension.table("sqs_ingest_dead_letter") +
+              " SET reason = $2, field = $3, sqlstate = $4, constraint_name = $5, redacted = $6::jsonb,"
+              " sealed = decode($7, 'hex'), redrives = redrives + 1, redriven_at = clock_timestamp()"
+              " WHERE id = $1::int8",
+          {std::to_string(letter.id), to_string(rejection.reason), text(rejection.field), text(state),
+           text(refused ? refused->constraint : ""), redact(how, &keyring, letter.message),
+           hex(as_bytes(seal(keyring, letter.message.message_id, letter.message.body)))}); // under today's primary key
+}
+
+void redrive_batch(Sink& sink, const Extension& extension, const std::vector<DeadLetter>& letters,
+                   const Keyring& keyring, Redriven& total) {
+    std::vector<Delivery> batch;
+    std::vector<const DeadLetter*> opened;
+    for (const auto& letter : letters) {
+        if (!letter.closed.empty()) {
+            ++total.closed;
+            total.why_closed = letter.closed;
+            continue;
+        }
+        batch.push_back({letter.message, content_of(sink.transform(), keyring, letter.message), {}});
+        opened.push_back(&letter);
+    }
+    std::map<std::size_t, ErrorReport> refused;
+    for (const auto& one : sink.insert(batch))
+        refused.emplace(one.position, one.report);
+
+    std::vector<std::int64_t> done;
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+        const auto found = refused.find(i);
+        if (const auto* rejection = std::get_if<Rejection>(&batch[i].content))
+            keep(extension, *opened[i], *rejection, nullptr, sink.transform(), keyring);
+        else if (found != refused.end())
+            keep(extension, *opened[i], Rejection{Reason::row_error, found->second.column}, &found->second,
+                 sink.transform(), keyring);
+        else
+            done.push_back(opened[i]->id);
+    }
+    delete_dead_letters(extension, done);
+    total.inserted += static_cast<std::int64_t>(done.size());
+    total.rejected += static_cast<std::int64_t>(batch.size() - done.size());
+}
+
+void say_closed(std::int64_t closed, const std::string& why) {
+    call_pg([&] {
+        ereport(WARNING, (errmsg_plural("%lld dead letter could not be opened: %s",
+                                        "%lld dead letters could not be opened; the last one: %s", closed,
+                                        static_cast<long long>(closed), why.c_str()),
+                          errhint("Put the key back into the keyring; mask_keys() shows which are missing.")));
+    });
+}
+
+std::int64_t redrive(const DeadLetterFilter& filter) {
+    SpiConnection spi;
+    const auto extension = require_extension();
+    const auto row = require_pipeline(extension, filter.pipeline);
+    require_being_owner(row, "sqs_ingest_redrive()");
+    const auto pipeline = resolve(row, current_settings(), NeedsQueue::no);
+    if (!pipeline.ok())
+        report(pipeline.error());
+    const Keyring& keyring = record_keyring(extension);
+    Sink sink(pipeline.value(), extension, Host::session);
+    sink.rehearse();
+
+    Redriven total;
+    for (std::int64_t last = 0;;) {
+        call_pg([] { CHECK_FOR_INTERRUPTS(); });
+        const auto letters = next_dead_letters(extension, filter, keyring, last);
+        if (letters.empty())
+            break;
+        last = letters.back().id;
+        redrive_batch(sink, extension, letters, keyring, total);
+        const std::string activity = "sqs_ingest_redrive of \"" + filter.pipeline +
+                                     "\": " + std::to_string(total.inserted) + " inserted, " +
+                                     std::to_string(total.rejected) + " rejected again";
+        pgstat_report_activity(STATE_RUNNING, activity.c_str());
+    }
+    if (total.closed > 0)
+        say_closed(total.closed, total.why_closed);
+    call_pg([&] {
+        ereport(NOTICE, (errmsg("redrove dead letters of \"%s\": %lld inserted, %lld rejected again",
+                                filter.pipeline.c_str(), static_cast<long long>(total.inserted),
+                                static_cast<long long>(total.rejected))));
+    });
+    return total.inserted;
+}
+
+// --- purge
+
+std::int64_t purge(DeadLetterFilter filter) {
+    SpiConnection spi;
+    const auto extension = require_extension();
+    const auto row = read_pipeline(extension, filter.pipeline);
+    if (row)
+        require_own_pipeline(*row);
+    else if (!ask_pg([] { return superuser(); })) // what a deleted pipeline left behind
+        require_pipeline(extension, filter.pipeline);
+    if (!filter.chooses() && row)
+        filter.older_than = row->dead_letter_retention;
+    if (!filter.chooses())
+        throw make_error(ERRCODE_INVALID_PARAMETER_VALUE, "sqs_ingest_purge() needs at least one condition",
+                         "Name reason, ids, older_than or newer_than; older_than => '0' chooses all. Or set "
+                         "dead_letter_retention of the pipeline.");
+    return delete_dead_letters(extension, filter);
+}
+
+// --- forget
+
+const ColumnRule& user_rule(const Pipeline& pipeline) {
+    for (const auto& rule : pipeline.mapping.columns)
+        if (rule.column == kUserColumn)
+            return rule;
+    throw make_error(ERRCODE_UNDEFINED_COLUMN,
+                     "pipeline \"" + pipeline.row.name + "\" has no column \"" + kUserColumn + "\"",
+                     "sqs_ingest_forget() finds a user by the column of that name.");
+}
+
+// As the column holds the user's id: as it is, or masked under any key.
+std::vector<std::string> stored_forms(const ColumnRule& rule, const Pipeline& pipeline, const Keyring& keyring,
+                                      const std::string& user_id) {
+    if (!rule.masked())
+        return {user_id};
+    const bool is_ip = std::any_of(rule.steps.begin(), rule.steps.end(),
+                                   [](const Step& step) { return std::holds_alternative<CanonicalIp>(step); });
+    const std::string value = is_ip ? canonical_ip(user_id).value_or(user_id) : user_id;
+    return mask_candidates(pipeline.mask_method, &keyring, value);
+}
+
+// Right in every encoding.
+std::string ascii_json(const nlohmann::json& json) {
+    return json.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
+}
+
+std::int64_t delete_rows(const Pipeline& pipeline, const ColumnRule& rule, const std::vector<std::string>& values) {
+    const Oid table = lock_target(pipeline);
+    const std::string column = quote_identifier(rule.column.c_str());
+    const auto rows = query("WITH gone AS (DELETE FROM " + qualified_name_of(table) + " WHERE " + column +
+                                "::pg_catalog.text OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT "
+                                "pg_catalog.jsonb_array_elements_text($1::pg_catalog.jsonb)))"
+                                " RETURNING 1) SELECT pg_catalog.count(*)::pg_catalog.text FROM gone",
+                            {ascii_json(values)});
+    return std::stoll(*rows.front()[0]);
+}
+
+// Whether a body is about the user: the id is a value somewhere in it, under whatever key, since a body with a
+// misspelt key is a typical dead letter. What cannot be parsed is searched as text, for an id that is quoted or
+// too long to be there by chance.
+constexpr std::size_t kTellingLength = 8;
+bool is_about(const std::string& body, const std::string& user_id, const ColumnRule& rule) {
+    const std::string quoted = nlohmann::json(user_id).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    const auto parsed = parse_body(body);
+    if (!parsed.ok())
+        return body.find(quoted) != std::string::npos ||
+               (user_id.size() >= kTellingLength && body.find(user_id) != std::string::npos);
+    if (parsed.value().dump().find(quoted) != std::string::npos)
+        return true;
+    for (const auto& source : rule.sources)
+        if (const auto* field = std::get_if<BodyField>(&source))
+            if (const auto* value = find(parsed.value(), field->tokens); value && value->is_number())
+                return value->dump() == user_id;
+    return false;
+}
+
+std::string forget(const std::string& name, const std::string& user_id) {
+    if (user_id.empty())
+        throw make_error(ERRCODE_INVALID_PARAMETER_VALUE, "user_id must not be empty");
+    SpiConnection spi;
+    const auto extension = require_extension();
+    const auto row = require_pipeline(extension, name);
+    require_being_owner(row, "sqs_ingest_forget()");
+    const auto pipeline = resolve(row, current_settings(), NeedsQueue::no);
+    if (!pipeline.ok())
+        report(pipeline.error());
+    const Keyring& keyring = verified_keyring();
+    const auto& rule = user_rule(pipeline.value());
+    const auto rows =
+        delete_rows(pipeline.value(), rule, stored_forms(rule, pipeline.value(), keyring, user_id));
+
+    DeadLetterFilter all;
+    all.pipeline = name;
+    std::int64_t letters_gone = 0, closed = 0;
+    std::string why_closed;
+    for (std::int64_t last = 0;;) {
+        call_pg([] { CHECK_FOR_INTERRUPTS(); });
+        const auto letters = next_dead_letters(extension, all, keyring, last);
+        if (letters.empty())
+            break;
+        last = letters.back().id;
+        std::vector<std::int64_t> gone;
+        for (const auto& letter : letters) {
+            if (!letter.closed.empty()) {
+                ++closed;
+                why_closed = letter.closed;
+            } else if (is_about(letter.message.body, user_id, rule)) {
+                gone.push_back(letter.id);
+            }
+        }
+        delete_dead_letters(extension, gone);
+        letters_gone += static_cast<std::int64_t>(gone.size());
+    }
+    if (closed > 0)
+        say_closed(closed, why_closed);
+    return nlohmann::json{{"rows", rows}, {"dead_letters", letters_gone}, {"not_opened", closed}}.dump();
+}
+
+} // namespace
+
+} // namespace sqs_ingest::pg
+
+extern "C" {
+
+// The arguments as plain C strings in Postgres memory; NULL stays a null pointer. Raises plain Postgres errors.
+struct FilterArguments {
+    const char *pipeline, *reason, *ids, *older_than, *newer_than;
+};
+
+static FilterArguments filter_arguments(FunctionCallInfo fcinfo) {
+    if (PG_ARGISNULL(0))
+        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("pipeline must not be null")));
+    const auto string = [&](int i) { return PG_ARGISNULL(i) ? nullptr : text_to_cstring(PG_GETARG_TEXT_PP(i)); };
+    const auto output = [&](int i, Oid function) {
+        return PG_ARGISNULL(i) ? nullptr : OidOutputFunctionCall(function, PG_GETARG_DATUM(i));
+    };
+    return {string(0), string(1), output(2, F_ARRAY_OUT), output(3, F_INTERVAL_OUT), output(4, F_INTERVAL_OUT)};
+}
+
+static sqs_ingest::pg::DeadLetterFilter filter_of(const FilterArguments& arguments) {
+    const auto optional = [](const char* text) {
+        return text ? std::optional<std::string>(text) : std::nullopt;
+    };
+    return {arguments.pipeline, optional(arguments.reason), optional(arguments.ids), optional(arguments.older_than),
+            optional(arguments.newer_than)};
+}
+
+PG_FUNCTION_INFO_V1(sqs_ingest_redrive);
+Datum sqs_ingest_redrive(PG_FUNCTION_ARGS) {
+    using namespace sqs_ingest::pg;
+    const auto arguments = filter_arguments(fcinfo);
+    PreventCommandIfReadOnly("sqs_ingest_redrive()");
+    PG_RETURN_INT64(pg_entry([&] { return redrive(filter_of(arguments)); }));
+}
+
+PG_FUNCTION_INFO_V1(sqs_ingest_purge);
+Datum sqs_ingest_purge(PG_FUNCTION_ARGS) {
+    using namespace sqs_ingest::pg;
+    const auto arguments = filter_arguments(fcinfo);
+    PreventCommandIfReadOnly("sqs_ingest_purge()");
+    PG_RETURN_INT64(pg_entry([&] { return purge(filter_of(arguments)); }));
+}
+
+PG_FUNCTION_INFO_V1(sqs_ingest_forget);
+Datum sqs_ingest_forget(PG_FUNCTION_ARGS) {
+    using namespace sqs_ingest::pg;
+    char* user_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    user_id = pg_server_to_any(user_id, static_cast<int>(strlen(user_id)), PG_UTF8);
+    const char* name = text_to_cstring(PG_GETARG_TEXT_PP(1));
+    PreventCommandIfReadOnly("sqs_ingest_forget()");
+    return pg_entry([&] {
+        const std::string counts = forget(name, user_id);
+        return ask_pg([&] { return DirectFunctionCall1(jsonb_in, CStringGetDatum(counts.c_str())); });
+    });
+}
+}

@@ -1,0 +1,35 @@
+// Dead letters, read back: chosen by the conditions of the SQL functions, a bounded batch at a time, and opened.
+#pragma once
+
+#include "core/sqs/message.h"
+#include "core/transform/keyring.h"
+#include "pg/extension.h"
+
+namespace sqs_ingest::pg {
+
+// All of them hold; an empty one holds always.
+struct DeadLetterFilter {
+    std::string pipeline;
+    std::optional<std::string> reason;
+    std::optional<std::string> ids; // an array of bigint, as SQL writes it
+    std::optional<std::string> older_than, newer_than; // intervals
+
+    bool chooses() const { return reason || ids || older_than || newer_than; }
+};
+
+struct DeadLetter {
+    std::int64_t id;
+    Message message;    // without a receipt handle; no body if it could not be opened
+    std::string sealed; // as it is stored
+    std::string closed; // why it could not be opened; empty: it was
+};
+
+// The next ones by id after `after`, locked until the transaction ends; those that others have locked are left
+// out. Empty: there are no more. Needs an SPI connection.
+std::vector<DeadLetter> next_dead_letters(const Extension& extension, const DeadLetterFilter& filter,
+                                          const Keyring& keyring, std::int64_t after);
+
+void delete_dead_letters(const Extension& extension, const std::vector<std::int64_t>& ids);
+std::int64_t delete_dead_letters(const Extension& extension, const DeadLetterFilter& filter); // how many
+
+} // namespace sqs_ingest::pg

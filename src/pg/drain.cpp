@@ -1,0 +1,181 @@
+// sqs_ingest_drain(): a pipeline's ingestion in somebody's session, until the queue is empty: for cron jobs and
+// tests. It needs no worker and no preloading.
+//
+// A procedure that commits: each batch is a transaction of its own, and no snapshot, lock or transaction id is
+// held while it waits for the queue.
+#include "pg/background.h"
+#include "pg/ingest.h"
+#include "pg/preconditions.h"
+#include "pg/spi.h"
+
+extern "C" {
+#include "nodes/parsenodes.h"
+}
+
+namespace sqs_ingest::pg {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kPatience = 5s; // with a queue or a table that refuses, before the caller is told
+
+struct Configured {
+    Extension extension;
+    Pipeline pipeline;
+};
+
+Configured configure(const std::string& name) {
+    const auto extension = require_extension();
+    const auto row = require_pipeline(extension, name);
+    require_being_owner(row, "sqs_ingest_drain()");
+    auto pipeline = resolve(row, current_settings());
+    if (!pipeline.ok())
+        report(pipeline.error());
+    const auto enabled = enabled_pipelines();
+    if (shared_state() && enabled.count(name))
+        throw make_error(ERRCODE_OBJECT_IN_USE, "pipeline \"" + name + "\" is enabled: its workers ingest",
+                         "Run sqs_ingest_stop() first, or leave the work to them.");
+    if (const auto obstacle = queue_obstacle(pipeline.value(), enabled))
+        throw make_error(ERRCODE_OBJECT_IN_USE, obstacle->message, obstacle->hint);
+    return {extension, std::move(pipeline).value()};
+}
+
+// The counters of one drain: shown here, and added to the pipeline's as it goes on.
+class Tally {
+  public:
+    explicit Tally(const std::string& name) {
+        initialise_entry(turn_, MyDatabaseId, name.c_str());
+        initialise_entry(total_, MyDatabaseId, name.c_str());
+    }
+    ~Tally() { hand_over(); } // whatever ended it
+    Tally(const Tally&) = delete;
+    Tally& operator=(const Tally&) = delete;
+
+    PipelineEntry& entry() { return turn_; }
+
+    // True: something was counted since the last time.
+    bool hand_over() {
+        add_to_shared_entry(turn_);
+        bool news = false;
+        for (int i = 0; i < kCounters; ++i) {
+            const auto n = counted(turn_, static_cast<Counter>(i));
+            count(total_, static_cast<Counter>(i), n);
+            pg_atomic_write_u64(&turn_.counters[i], 0);
+            news |= n > 0;
+        }
+        return news;
+    }
+
+    std::string so_far() const {
+        const auto number = [&](Counter counter) { return std::to_string(counted(total_, counter)); };
+        return number(Counter::received) + " messages received, " + number(Counter::inserted) + " inserted, " +
+               number(Counter::duplicates) + " duplicates, " + number(Counter::dead_letters) + " dead letters";
+    }
+
+  private:
+    PipelineEntry turn_, total_;
+};
+
+// The SQLSTATE of a trouble with the table; a trouble with the queue has the queue's own code.
+int sqlstate_of(const Trouble& trouble) {
+    const char* code = trouble.code;
+    const bool is_sqlstate = strlen(code) == 5 && strspn(code, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5;
+    return is_sqlstate ? MAKE_SQLSTATE(code[0], code[1], code[2], code[3], code[4]) : ERRCODE_CONNECTION_EXCEPTION;
+}
+
+void run(Ingest& ingest, Tally& tally, const std::string& name) {
+    const uint32 event = wait_event("SqsIngestDrain");
+    TurnMemory memory;
+    bool said = false;
+    while (!ingest.finished()) {
+        memory.begin_turn();
+        call_pg([] { CHECK_FOR_INTERRUPTS(); });
+        const auto now = std::chrono::steady_clock::now();
+        ingest.turn(now);
+        if (tally.hand_over() || !said) {
+            const std::string activity = "sqs_ingest_drain of \"" + name + "\": " + tally.so_far();
+            pgstat_report_activity(STATE_RUNNING, activity.c_str());
+            said = true;
+        }
+        if (const auto trouble = ingest.stuck(now, kPatience))
+            throw make_error(sqlstate_of(*trouble), trouble->message, trouble->hint,
+                             "Before it stopped: " + tally.so_far() + ".");
+        if (ingest.finished())
+            break;
+        const auto timeout = ingest.timeout(std::chrono::steady_clock::now());
+        wait_for(ingest.descriptor(), timeout ? static_cast<long>(timeout->count()) : 1000, event);
+    }
+}
+
+// After an error: what was received and not written goes back to the queue. No database, no interrupts.
+void give_back(Ingest& ingest) {
+    const auto now = std::chrono::steady_clock::now();
+    ingest.abandon(now);
+    HOLD_INTERRUPTS();
+    while (!ingest.stopped()) {
+        ingest.turn(std::chrono::steady_clock::now());
+        if (!ingest.stopped())
+            wait_for(ingest.descriptor(), 100, PG_WAIT_EXTENSION);
+    }
+    RESUME_INTERRUPTS();
+}
+
+void drain(const std::string& name, std::optional<std::int64_t> max_messages) {
+    SpiConnection spi(SPI_OPT_NONATOMIC);
+    const Configured configured = configure(name);
+    call_pg([] { SPI_commit(); }); // nothing is held while the queue is asked
+
+    Tally tally(name);
+    WorkerSlot slot{};
+    slot.pipeline = -1;
+    Ingest ingest(configured.pipeline, configured.extension, tally.entry(), slot, Host::session,
+                  DrainLimits{max_messages});
+    std::optional<PgError> failed;
+    try {
+        run(ingest, tally, name);
+    } catch (const PgError& error) {
+        failed = error;
+    }
+    if (failed) {
+        call_pg([] { SPI_rollback(); });
+        give_back(ingest);
+        throw PgError(*failed);
+    }
+    tally.hand_over();
+    call_pg([&] { ereport(NOTICE, (errmsg("drained \"%s\": %s", name.c_str(), tally.so_far().c_str()))); });
+}
+
+bool may_commit(FunctionCallInfo fcinfo) {
+    return fcinfo->context && IsA(fcinfo->context, CallContext) &&
+           !castNode(CallContext, fcinfo->context)->atomic;
+}
+
+} // namespace
+
+} // namespace sqs_ingest::pg
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(sqs_ingest_drain);
+Datum sqs_ingest_drain(PG_FUNCTION_ARGS) {
+    using namespace sqs_ingest::pg;
+    if (!may_commit(fcinfo))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+                        errmsg("sqs_ingest_drain() cannot run inside a transaction block or a function"),
+                        errdetail("It commits after each batch, before it deletes the messages from the queue."),
+                        errhint("CALL it on its own, outside BEGIN … COMMIT.")));
+    if (PG_ARGISNULL(0))
+        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("pipeline must not be null")));
+    const char* name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    std::optional<int64> limit;
+    if (!PG_ARGISNULL(1))
+        limit = PG_GETARG_INT64(1);
+    if (limit && *limit < 0)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("max_messages must not be negative")));
+    PreventCommandIfReadOnly("sqs_ingest_drain()");
+    PreventCommandDuringRecovery("sqs_ingest_drain()");
+    pg_entry([&] { drain(name, limit); });
+    return Datum(0);
+}
+}

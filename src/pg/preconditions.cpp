@@ -1,0 +1,65 @@
+#include "pg/preconditions.h"
+
+#include "pg/shared_state.h"
+
+namespace sqs_ingest::pg {
+
+namespace {
+
+bool reads_queue(const PipelineEntry& entry, const Pipeline& pipeline, const PipelineNames& enabled_here) {
+    if (!entry.used || strcmp(entry.queue_url, pipeline.queue_url.c_str()) != 0)
+        return false;
+    if (entry.database != MyDatabaseId)
+        return entry.enabled;
+    return pipeline.row.name != NameStr(entry.name) && enabled_here.count(NameStr(entry.name)) > 0;
+}
+
+} // namespace
+
+void require_own_pipeline(const PipelineRow& row) {
+    if (!ask_pg([&] { return has_privs_of_role(GetUserId(), row.owner); }))
+        throw make_error(ERRCODE_INSUFFICIENT_PRIVILEGE, "must be owner of pipeline \"" + row.name + "\"",
+                         "Its owner is \"" + role_name(row.owner) + "\".");
+}
+
+void require_being_owner(const PipelineRow& row, const char* what) {
+    require_own_pipeline(row);
+    if (GetUserId() != row.owner)
+        throw make_error(ERRCODE_INSUFFICIENT_PRIVILEGE,
+                         std::string(what) + " writes as its caller, who must be role \"" + role_name(row.owner) +
+                             "\", the owner of pipeline \"" + row.name + "\"",
+                         "Run SET ROLE first: the target table's triggers must not run with anybody else's rights.");
+}
+
+void report(const std::optional<Obstacle>& obstacle) {
+    if (obstacle)
+        throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, obstacle->message, obstacle->hint);
+}
+
+std::optional<Obstacle> preload_obstacle() {
+    if (shared_state())
+        return std::nullopt;
+    const char* others = GetConfigOption("shared_preload_libraries", true, false);
+    const std::string list = others && *others ? std::string(others) + ",sqs_ingest" : "sqs_ingest";
+    return Obstacle{"sqs_ingest is not in shared_preload_libraries, so there is no background worker",
+                    "Add this line to postgresql.conf and restart the server: shared_preload_libraries = '" + list +
+                        "'"};
+}
+
+std::optional<Obstacle> queue_obstacle(const Pipeline& pipeline, const PipelineNames& enabled_here) {
+    if (!shared_state())
+        return std::nullopt;
+    std::string other;
+    {
+        StateLock lock(LW_SHARED);
+        for (const auto& entry : shared_state()->pipelines)
+            if (reads_queue(entry, pipeline, enabled_here))
+                other = NameStr(entry.name);
+    }
+    if (other.empty())
+        return std::nullopt;
+    return Obstacle{"queue \"" + pipeline.queue_url + "\" already feeds pipeline \"" + other + "\" in this cluster",
+                    "Stop that pipeline, or give this one another queue."};
+}
+
+} // namespace sqs_ingest::pg

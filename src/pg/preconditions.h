@@ -1,0 +1,25 @@
+// What the SQL functions ask before they touch a pipeline: who may, and whether it can run at all.
+#pragma once
+
+#include "pg/enabled.h"
+#include "pg/pipeline.h"
+
+namespace sqs_ingest::pg {
+
+// Throws PgError for a caller who is neither the pipeline's owner nor a member of that role, nor a superuser.
+void require_own_pipeline(const PipelineRow& row);
+
+// Throws PgError for a caller who is not the owner itself: what writes to the target runs its triggers, with
+// the caller's rights.
+void require_being_owner(const PipelineRow& row, const char* what);
+
+void report(const std::optional<Obstacle>& obstacle); // throws it as a PgError
+
+// The library was not preloaded, so there is neither launcher nor worker.
+std::optional<Obstacle> preload_obstacle();
+
+// Another enabled pipeline of the cluster reads the same queue: by the catalog in this database, by what the
+// launcher knows in others.
+std::optional<Obstacle> queue_obstacle(const Pipeline& pipeline, const PipelineNames& enabled_here);
+
+} // namespace sqs_ingest::pg
