@@ -5,6 +5,7 @@
 #include "net/sqs_client.h"
 #include "pg/arrays.h"
 #include "pg/background.h"
+#include "pg/built_in.h"
 #include "pg/durability.h"
 #include "pg/keyring.h"
 #include "pg/preconditions.h"
@@ -105,6 +106,10 @@ void check_target(Items& items, const Pipeline& pipeline, const Extension& exten
     Sink sink(pipeline, extension, Host::session);
     const auto owner = owner_obstacle(pipeline.row.owner);
     put(items, "owner", owner, "role \"" + role_name(pipeline.row.owner) + "\" can be connected as");
+    if (pipeline.row.target.empty()) {
+        items.push_back({"target", true, "sqs_ingest_start() will make the table user_logins", {}});
+        return;
+    }
     const auto none = std::string("not looked at");
     const bool target = look(items, "target", [&] {
         return pipeline.row.target + " has all " +
@@ -121,11 +126,17 @@ void check_target(Items& items, const Pipeline& pipeline, const Extension& exten
     });
 }
 
-void check_keyring(Items& items) {
+void check_keyring(Items& items, const Extension& extension, bool first_start) {
+    const bool will_be_made = first_start && keyring_is_missing() && ask_pg([] { return superuser(); }) &&
+                              recorded_keys(extension, Effect::reads).empty();
+    if (will_be_made) {
+        items.push_back({"keyring", true, "sqs_ingest_start() will make \"" + keyring_path() + "\"", {}});
+        return;
+    }
     const bool usable = look(items, "keyring", [] {
         const Keyring& ring = verified_keyring();
-        return "\"" + keyring_path() + "\" has " + std::to_string(ring.keys().size()) +
-               " keys, the primary one is " + std::to_string(ring.primary().id);
+        return "\"" + keyring_path() + "\", keys: " + std::to_string(ring.keys().size()) +
+               ", primary key: " + std::to_string(ring.primary().id);
     });
     if (usable && keyring_lies_inside_data_directory())
         items.back().hint = "It lies inside the data directory: base backups carry it. Set sqs_ingest.mask_keyring to a "
@@ -207,11 +218,16 @@ void check_queue(Items& items, const Pipeline& pipeline) {
 Items check(const std::string& name) {
     Items items;
     const auto extension = require_extension();
-    const auto row = require_pipeline(extension, name);
-    require_own_pipeline(row);
+    auto row = read_pipeline(extension, name);
+    const bool will_be_made = !row && name == kBuiltInPipeline;
+    if (will_be_made)
+        row = built_in_row(find_user_logins().value_or(""));
+    else if (!row)
+        row = require_pipeline(extension, name); // says that there is none
+    require_own_pipeline(*row);
     check_server(items);
-    check_keyring(items);
-    const auto pipeline = resolve(row, current_settings(), NeedsQueue::no);
+    check_keyring(items, extension, will_be_made);
+    const auto pipeline = resolve(*row, current_settings(), NeedsQueue::no);
     if (!pipeline.ok()) {
         items.push_back({"configuration", false, pipeline.error().message, pipeline.error().hint});
         return items;
@@ -221,7 +237,7 @@ Items check(const std::string& name) {
                          to_string(pipeline.value().mask_method),
                      {}});
     check_target(items, pipeline.value(), extension);
-    const auto with_queue = resolve(row, current_settings());
+    const auto with_queue = resolve(*row, current_settings());
     if (with_queue.ok())
         check_queue(items, with_queue.value());
     else

@@ -9,7 +9,10 @@ namespace {
 
 struct Hold {
     NameData name;
-    SubTransactionId subtransaction;
+    SubTransactionId subtransaction; // that it was taken in
+    SubTransactionId lifted;         // that lifted it, which can be rolled back; invalid: it is in force
+
+    bool in_force() const { return lifted == InvalidSubTransactionId; }
 };
 
 // Of the current transaction. In callbacks that must not raise, so in plain storage.
@@ -41,8 +44,30 @@ void note_disabled(const char* name) {
 }
 
 void drop_hold(int i) {
-    change_hold(NameStr(holds[i].name), -1);
+    if (holds[i].in_force())
+        change_hold(NameStr(holds[i].name), -1);
     holds[i] = holds[--holds_count];
+}
+
+// What a subtransaction did to a hold is its parent's, or has not happened. True: a worker may be wanted again.
+bool end_subtransaction(int i, bool committed, SubTransactionId mine, SubTransactionId parent) {
+    Hold& hold = holds[i];
+    if (committed) {
+        if (hold.subtransaction == mine)
+            hold.subtransaction = parent;
+        if (hold.lifted == mine)
+            hold.lifted = parent;
+        return false;
+    }
+    if (hold.subtransaction == mine) {
+        drop_hold(i);
+        return true;
+    }
+    if (hold.lifted == mine) {
+        hold.lifted = InvalidSubTransactionId;
+        change_hold(NameStr(hold.name), +1);
+    }
+    return false;
 }
 
 extern "C" {
@@ -61,7 +86,7 @@ static void at_transaction_end(XactEvent event, void*) {
     case XACT_EVENT_COMMIT:
     case XACT_EVENT_ABORT: {
         while (holds_count > 0) {
-            if (event == XACT_EVENT_COMMIT)
+            if (event == XACT_EVENT_COMMIT && holds[0].in_force())
                 note_disabled(NameStr(holds[0].name));
             drop_hold(0);
         }
@@ -78,18 +103,10 @@ static void at_transaction_end(XactEvent event, void*) {
 static void at_subtransaction_end(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void*) {
     if (event != SUBXACT_EVENT_ABORT_SUB && event != SUBXACT_EVENT_COMMIT_SUB)
         return;
-    bool lifted = false;
-    for (int i = holds_count - 1; i >= 0; --i) {
-        if (holds[i].subtransaction != mine)
-            continue;
-        if (event == SUBXACT_EVENT_COMMIT_SUB) {
-            holds[i].subtransaction = parent;
-        } else {
-            drop_hold(i);
-            lifted = true;
-        }
-    }
-    if (lifted)
+    bool wanted_again = false;
+    for (int i = holds_count - 1; i >= 0; --i)
+        wanted_again |= end_subtransaction(i, event == SUBXACT_EVENT_COMMIT_SUB, mine, parent);
+    if (wanted_again)
         wake_launcher(false);
 }
 
@@ -127,22 +144,30 @@ void look_again_at_commit() {
 
 void hold_pipeline(const char* name) {
     for (int i = 0; i < holds_count; ++i)
-        if (strcmp(NameStr(holds[i].name), name) == 0)
+        if (holds[i].in_force() && strcmp(NameStr(holds[i].name), name) == 0)
             return;
     if (holds_count == kMaxHolds)
         throw make_error(ERRCODE_PROGRAM_LIMIT_EXCEEDED, "too many pipelines are stopped in one transaction");
     namestrcpy(&holds[holds_count].name, name);
     holds[holds_count].subtransaction = GetCurrentSubTransactionId();
+    holds[holds_count].lifted = InvalidSubTransactionId;
     ++holds_count;
     change_hold(name, +1);
 }
 
 void lift_hold(const char* name) {
-    for (int i = 0; i < holds_count; ++i)
-        if (strcmp(NameStr(holds[i].name), name) == 0) {
+    const auto current = GetCurrentSubTransactionId();
+    for (int i = holds_count - 1; i >= 0; --i) {
+        Hold& hold = holds[i];
+        if (!hold.in_force() || strcmp(NameStr(hold.name), name) != 0)
+            continue;
+        if (hold.subtransaction == current) {
             drop_hold(i);
-            return;
+        } else {
+            hold.lifted = current;
+            change_hold(name, -1);
         }
+    }
 }
 
 } // namespace sqs_ingest::pg

@@ -1,4 +1,5 @@
 // sqs_ingest_start(), sqs_ingest_stop() and the trigger that notices changes of sqs_ingest_pipeline.
+#include "pg/built_in.h"
 #include "pg/commit_effects.h"
 #include "pg/keyring.h"
 #include "pg/preconditions.h"
@@ -9,53 +10,14 @@ namespace sqs_ingest::pg {
 
 namespace {
 
-constexpr const char* kBuiltIn = "user_logins";
 // A worker's write in two transactions of eight seconds, ten for what it does after a stop, and some air.
 constexpr int kStopWaitMs = 30 * 1000;
-
-// The table user_logins that the caller's search_path finds, temporary ones aside; made if there is none. Its
-// qualified name.
-std::string find_or_create_user_logins() {
-    const auto find = [] {
-        return query(
-            "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c"
-            " JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace"
-            " WHERE c.relname OPERATOR(pg_catalog.=) 'user_logins'"
-            " AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}')"
-            " AND n.nspname OPERATOR(pg_catalog.=) ANY (pg_catalog.current_schemas(false))"
-            " ORDER BY pg_catalog.array_position(pg_catalog.current_schemas(false), n.nspname) LIMIT 1");
-    };
-    auto found = find();
-    if (found.empty()) {
-        query(
-            "CREATE TABLE user_logins (user_id varchar(128), device_type varchar(32), masked_ip varchar(256),"
-            " masked_device_id varchar(256), locale varchar(32), app_version integer, create_date date)");
-        call_pg([] { ereport(NOTICE, (errmsg("created the target table \"user_logins\""))); });
-        found = find();
-    }
-    if (found.empty())
-        throw make_error(ERRCODE_UNDEFINED_TABLE, "the target table \"user_logins\" could not be made",
-                         "Check search_path: its first schema must be one where tables can be made.");
-    return *found.front().front();
-}
-
-void create_built_in_pipeline(const Extension& extension) {
-    const std::string target = find_or_create_user_logins();
-    const std::string owner = std::to_string(GetUserId());
-    AsExtensionOwner as_owner(extension);
-    query("INSERT INTO " + extension.table("sqs_ingest_pipeline") +
-              " (name, owner, target, columns, mask_method) VALUES ($1, "
-              "$2::pg_catalog.oid::pg_catalog.regrole, $3,"
-              " $4::pg_catalog.jsonb, $5)",
-          {kBuiltIn, owner, target, std::string(user_logins_mapping()),
-           to_string(current_settings().mask_method)});
-}
 
 PipelineRow find_or_create_pipeline_row(const Extension& extension, const std::string& name) {
     auto row = read_pipeline(extension, name);
     if (row)
         return *row;
-    if (name != kBuiltIn)
+    if (name != kBuiltInPipeline)
         return require_pipeline(extension, name); // says that there is none
     // The first start makes what is missing. Later a lost keyring is an error: new keys would break
     // duplicates.
@@ -138,7 +100,7 @@ bool stop(const std::string& name) {
     auto enabled = lock_enabled_pipelines();
     const auto row = read_pipeline(extension, name);
     if (!row && !enabled.count(name)) {
-        if (name != kBuiltIn)
+        if (name != kBuiltInPipeline)
             require_pipeline(extension, name); // says that there is none
         return false;                          // the built-in one was never started
     }

@@ -401,7 +401,8 @@ void Ingest::make_ready(Instant now) {
     }
     sink_ready_ = true;
     keyring_ = keyring_serial();
-    if (rounds_of_every_row_ == 0)
+    // What is in hand tells whether rows can be written too: until then nothing more is received.
+    if (in_hand_.empty() && unconfirmed_.receipts.empty())
         clear(database_, "the target table can be written");
     // The table may have changed, and with it what is a valid row.
     for (auto& delivery : in_hand_)

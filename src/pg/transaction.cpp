@@ -119,7 +119,6 @@ void Transaction::commit_in_session() {
     if (synchronous_commit < SYNCHRONOUS_COMMIT_REMOTE_FLUSH)
         set_for_transaction("synchronous_commit", "on");
     SPI_commit(); // fails: it has rolled back, and begun a new one
-    pgstat_report_stat(true);
 }
 
 void Transaction::arm_timeout() {

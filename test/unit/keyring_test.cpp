@@ -47,8 +47,31 @@ TEST(Keyring, subkeys_match_the_reference_values) {
     const auto ring = test::reference_keyring();
     EXPECT_EQ(hex(ring.primary().hmac.bytes()),
               "024b1069a57707e4487dd785bfd2cc80f492bac7d1245a53de908190a1701000");
+    EXPECT_EQ(hex(ring.primary().siv.bytes()),
+              "40997c455dcaf77fcd74b1a716485be765d139f69551c197eb42269cb2114249"
+              "ba93d1a1d0632dd140d9ed22609e2866d7f93a8e35bd246cb150a71693ad12e7");
     EXPECT_EQ(hex(ring.primary().seal.bytes()),
               "905a06d13de9e43c2b326b82b99022468b27cf2ba875134f9c03376e7bb4d8a6");
+}
+
+// Made with Python's cryptography package.
+TEST(Keyring, fingerprints_match_the_reference_values) {
+    EXPECT_EQ(test::reference_keyring().primary().fingerprint,
+              "f818d1d304520232228a6a8e01b16281752cd3597f815a32c9710621fcc2b7fd");
+    EXPECT_EQ(keyring_of(kSecondLine).primary().fingerprint,
+              "2d816dc5325d1276b70018d7196b554b203febb6cc381b50ac9d6f7cbea83ade");
+}
+
+TEST(Keyring, a_fingerprint_names_the_key_whatever_its_id) {
+    EXPECT_EQ(keyring_of("7 " + std::string(kDigits)).primary().fingerprint,
+              test::reference_keyring().primary().fingerprint);
+    EXPECT_NE(keyring_of("1 " + std::string(64, 'a')).primary().fingerprint,
+              test::reference_keyring().primary().fingerprint);
+}
+
+TEST(Keyring, a_fingerprint_is_no_mask_of_its_constant) {
+    const auto ring = test::reference_keyring();
+    EXPECT_NE(hex(hmac_sha256(ring.primary().hmac.bytes(), "sqs_ingest")), ring.primary().fingerprint);
 }
 
 TEST(Keyring, comments_blank_lines_and_windows_line_ends_are_read) {

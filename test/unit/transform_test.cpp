@@ -366,7 +366,9 @@ TEST(Redact, no_value_of_a_body_is_shown) {
 
 TEST(Redact, a_key_is_used_wherever_there_is_one) {
     const MaskMethod sha256{MaskMethod::Kind::sha256};
+    const MaskMethod siv{MaskMethod::Kind::siv};
     EXPECT_EQ(redacted(kLogin, &ring(), sha256)["fields"]["/ip"]["token"], token("199.172.111.135"));
+    EXPECT_EQ(redacted(kLogin, &ring(), siv)["fields"]["/ip"]["token"], token("199.172.111.135"));
     EXPECT_EQ(redacted(kLogin, nullptr, sha256)["fields"]["/ip"]["token"],
               mask(sha256, nullptr, "199.172.111.135"));
 }

@@ -74,7 +74,8 @@ Result<MaskKey, std::string> parse_key(std::string_view line, int number) {
         return at_line(number, "expected 64 hexadecimal digits after the key id");
     const auto fingerprint_key = subkey(*master, "sqs_ingest/v1/fingerprint");
     return MaskKey{*id, subkey(*master, "sqs_ingest/v1/hmac"), subkey(*master, kSivInfo, kSivKeyBytes),
-                   subkey(*master, "sqs_ingest/v1/seal"), hex(hmac_sha256(fingerprint_key.bytes(), "sqs_ingest"))};
+                   subkey(*master, "sqs_ingest/v1/seal"),
+                   hex(hmac_sha256(fingerprint_key.bytes(), "sqs_ingest"))};
 }
 
 } // namespace

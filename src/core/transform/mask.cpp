@@ -18,28 +18,28 @@ std::string hmac_token(const MaskKey& key, std::string_view value) {
     return "hm" + std::to_string(key.id) + '.' + hex(hmac_sha256(key.hmac.bytes(), value));
 }
 
-// A value, cleansed when it goes.
-class Plain {
+// Cleanses a text at the end of the scope.
+class Cleansed {
   public:
-    explicit Plain(std::string text) : text_(std::move(text)) {}
-    ~Plain() { OPENSSL_cleanse(text_.data(), text_.size()); }
-    Plain(const Plain&) = delete;
-    Plain& operator=(const Plain&) = delete;
-    std::string_view text() const { return text_; }
+    explicit Cleansed(std::string& text) : text_(text) {}
+    Cleansed(const Cleansed&) = delete;
+    Cleansed& operator=(const Cleansed&) = delete;
+    ~Cleansed() { OPENSSL_cleanse(text_.data(), text_.size()); }
 
   private:
-    std::string text_;
+    std::string& text_;
 };
 
-constexpr char kValueFollows = 0x01; // AES-SIV in OpenSSL takes no empty plaintext
+constexpr char kValueFollows = 0x01; // OpenSSL's AES-SIV takes no empty plaintext
 
 std::string siv_token(const MaskKey& key, std::string_view value) {
-    std::string marked;
-    marked.reserve(value.size() + 1); // it never grows: that would leave copies behind
-    marked += kValueFollows;
-    marked += value;
-    const Plain plain(std::move(marked));
-    return "sv" + std::to_string(key.id) + '.' + base64url(siv_encrypt(key.siv.bytes(), kSivInfo, plain.text()));
+    std::string plaintext;
+    const Cleansed cleansed(plaintext);
+    plaintext.reserve(1 + value.size()); // it never grows: that would leave a copy behind
+    plaintext += kValueFollows;
+    plaintext += value;
+    return "sv" + std::to_string(key.id) + '.' +
+           base64url(siv_encrypt(key.siv.bytes(), {kSivInfo}, plaintext));
 }
 
 std::string token_under(const MaskKey& key, const MaskMethod& method, std::string_view value) {
@@ -70,12 +70,39 @@ std::optional<SivToken> take_apart(std::string_view token) {
     return parts;
 }
 
+// The value; empty when it is not authentic. It is moved, never copied: see siv_decrypt().
+std::optional<std::string> open(const MaskKey& key, std::string_view sealed) {
+    auto plaintext = siv_decrypt(key.siv.bytes(), {kSivInfo}, sealed);
+    if (!plaintext)
+        return std::nullopt;
+    if (plaintext->front() != kValueFollows) {
+        OPENSSL_cleanse(plaintext->data(), plaintext->size());
+        return std::nullopt;
+    }
+    plaintext->erase(0, 1);
+    return plaintext;
+}
+
+bool is_digest(std::string_view token, std::size_t digits) {
+    return token.size() == digits && token.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+bool is_hmac_token(std::string_view token) {
+    const auto dot = token.find('.');
+    return token.starts_with("hm") && dot != std::string_view::npos && is_digest(token.substr(dot + 1), 64);
+}
+
 UnmaskError not_a_token(std::string_view token) {
-    if (token.starts_with("hm"))
-        return {UnmaskError::Kind::not_a_token, "a mask of method hmac cannot be reversed",
-                "Only tokens of method siv, which begin with \"sv\", can."};
-    return {UnmaskError::Kind::not_a_token, "it is no token of method siv",
-            "Such a token begins with \"sv\", the key id and a dot."};
+    constexpr auto kind = UnmaskError::Kind::not_a_token;
+    const char* const only_siv =
+        "Only tokens of method siv, which begin with \"sv\", can be. To find a value "
+        "that is known, compare with its mask_candidates().";
+    if (is_hmac_token(token))
+        return {kind, "a token of method hmac cannot be reversed", only_siv};
+    if (is_digest(token, 64) || is_digest(token, 32))
+        return {kind, "a digest, as of method sha256 or md5, cannot be reversed", only_siv};
+    return {kind, "it is no token of method siv",
+            "Such a token begins with \"sv\", the key id and a dot; all of it is needed."};
 }
 
 } // namespace
@@ -133,7 +160,8 @@ std::string mask(const MaskMethod& method, const Keyring* keyring, std::string_v
     throw std::logic_error("unknown masking method");
 }
 
-std::vector<std::string> mask_candidates(const MaskMethod& method, const Keyring* keyring, std::string_view value) {
+std::vector<std::string> mask_candidates(const MaskMethod& method, const Keyring* keyring,
+                                         std::string_view value) {
     if (!method.needs_key())
         return {mask(method, keyring, value)};
     if (keyring == nullptr)
@@ -154,21 +182,20 @@ Result<std::string, UnmaskError> unmask(const Keyring& keyring, std::string_view
         return UnmaskError{UnmaskError::Kind::unknown_key,
                            "the token was made under key id " + id + ", which is not in the keyring",
                            "Put that key back into the keyring, and reload."};
-    auto marked = siv_decrypt(key->siv.bytes(), kSivInfo, parts->sealed);
-    if (!marked || marked->front() != kValueFollows)
+    auto value = open(*key, parts->sealed);
+    if (!value)
         return UnmaskError{UnmaskError::Kind::not_authentic,
                            "the token is not authentic: damaged, or made with another key of id " + id,
                            "Compare it with where it came from, and the keyring with its backup."};
-    const Plain plain(std::move(*marked));
-    return std::string(plain.text().substr(1));
+    return std::move(*value);
 }
 
 Result<std::string, UnmaskError> rewrap(const Keyring& keyring, std::string_view token) {
     auto value = unmask(keyring, token);
     if (!value)
         return std::move(value).error();
-    const Plain plain(std::move(value).value());
-    return siv_token(keyring.primary(), plain.text());
+    const Cleansed cleansed(value.value());
+    return siv_token(keyring.primary(), value.value());
 }
 
 } // namespace sqs_ingest

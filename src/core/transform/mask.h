@@ -19,7 +19,8 @@ struct MaskMethod {
     bool operator==(const MaskMethod&) const = default;
 };
 
-// "hmac", "siv", "sha256", "sha256:N" with 1 <= N <= 64, "md5"; lower-case, no spaces. Empty for anything else.
+// "hmac", "siv", "sha256", "sha256:N" with 1 <= N <= 64, "md5"; lower-case, no spaces. Empty for anything
+// else.
 std::optional<MaskMethod> parse_mask_method(std::string_view name);
 std::string to_string(const MaskMethod& method);
 
@@ -31,7 +32,8 @@ std::string mask(const MaskMethod& method, const Keyring* keyring, std::string_v
 
 // The tokens of `value` under every key of the ring, the primary one's first, then by descending id: for
 // look-ups after a rotation. For a method without a key the one token.
-std::vector<std::string> mask_candidates(const MaskMethod& method, const Keyring* keyring, std::string_view value);
+std::vector<std::string> mask_candidates(const MaskMethod& method, const Keyring* keyring,
+                                         std::string_view value);
 
 struct UnmaskError {
     enum class Kind {
@@ -44,7 +46,8 @@ struct UnmaskError {
     std::string hint;
 };
 
-// The value of a token of method siv, which the caller cleanses.
+// The value of a token that mask() made with method siv. It is plain: the caller cleanses it. Taken strictly:
+// "sv", a decimal id without leading zeros, a dot, canonical base64url without padding of at least 17 bytes.
 Result<std::string, UnmaskError> unmask(const Keyring& keyring, std::string_view token);
 
 // The token under the ring's primary key, its value never leaving this function. One that is under it already

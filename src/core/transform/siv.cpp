@@ -4,6 +4,7 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 
+#include <algorithm>
 #include <climits>
 #include <memory>
 
@@ -47,53 +48,79 @@ const EVP_CIPHER* cipher_for(Bytes key) {
     }
 }
 
-Context new_context() {
-    Context context(EVP_CIPHER_CTX_new(), EVP_CIPHER_CTX_free);
-    require(context != nullptr);
-    return context;
-}
-
 int checked_size(std::string_view data) {
     if (data.size() > INT_MAX - kSivTagBytes)
         throw CryptoError("too long for AES-SIV in one piece");
     return static_cast<int>(data.size());
 }
 
+const std::uint8_t* in(std::string_view text) {
+    return as_bytes(text).data();
+}
 std::uint8_t* out(std::string& text, std::size_t at) {
     return reinterpret_cast<std::uint8_t*>(text.data()) + at;
 }
 
+enum class Direction { decrypt = 0, encrypt = 1 }; // as EVP_CipherInit_ex2 counts them
+
+// A new one each time: freeing it cleanses the key, which would otherwise stay outside the secure heap.
+Context keyed_context(Bytes key, Direction direction) {
+    Context context(EVP_CIPHER_CTX_new(), EVP_CIPHER_CTX_free);
+    require(context != nullptr);
+    require(EVP_CipherInit_ex2(context.get(), cipher_for(key), key.data(), nullptr,
+                               static_cast<int>(direction), nullptr) == 1);
+    return context;
+}
+
+void authenticate(EVP_CIPHER_CTX* context, SivAssociated associated) {
+    require(associated.size() > 0, "AES-SIV needs associated data here");
+    for (const auto text : associated) {
+        int written = 0;
+        require(!text.empty(), "AES-SIV takes no empty associated data here");
+        require(EVP_CipherUpdate(context, nullptr, &written, in(text), checked_size(text)) == 1);
+    }
+}
+
+// A text of `size` bytes that is never stored inside the string object.
+std::string heap_text(std::size_t size) {
+    std::string text;
+    text.reserve(std::max(size, text.capacity() + 1));
+    text.resize(size);
+    return text;
+}
+
 } // namespace
 
-std::string siv_encrypt(Bytes key, std::string_view associated, std::string_view plaintext) {
-    const Context context = new_context();
+std::string siv_encrypt(Bytes key, SivAssociated associated, std::string_view plaintext) {
+    require(!plaintext.empty(), "AES-SIV takes no empty plaintext in OpenSSL");
+    const Context context = keyed_context(key, Direction::encrypt);
+    authenticate(context.get(), associated);
+
     int written = 0;
-    require(EVP_EncryptInit_ex2(context.get(), cipher_for(key), key.data(), nullptr, nullptr) == 1);
-    require(EVP_EncryptUpdate(context.get(), nullptr, &written, as_bytes(associated).data(),
-                              checked_size(associated)) == 1);
     std::string sealed(kSivTagBytes + plaintext.size(), '\0');
-    require(EVP_EncryptUpdate(context.get(), out(sealed, kSivTagBytes), &written, as_bytes(plaintext).data(),
-                              checked_size(plaintext)) == 1);
-    require(EVP_EncryptFinal_ex(context.get(), out(sealed, 0), &written) == 1);
+    // In one piece: the tag, which is the IV, depends on all of it.
+    require(EVP_CipherUpdate(context.get(), out(sealed, kSivTagBytes), &written, in(plaintext),
+                             checked_size(plaintext)) == 1);
+    require(EVP_CipherFinal_ex(context.get(), out(sealed, sealed.size()), &written) == 1);
     require(EVP_CIPHER_CTX_ctrl(context.get(), EVP_CTRL_AEAD_GET_TAG, kSivTagBytes, out(sealed, 0)) == 1);
     return sealed;
 }
 
-std::optional<std::string> siv_decrypt(Bytes key, std::string_view associated, std::string_view sealed) {
+std::optional<std::string> siv_decrypt(Bytes key, SivAssociated associated, std::string_view sealed) {
     if (sealed.size() <= kSivTagBytes)
         return std::nullopt;
-    std::string tag(sealed.substr(0, kSivTagBytes)); // OpenSSL wants it writable
     const auto ciphertext = sealed.substr(kSivTagBytes);
-    const Context context = new_context();
-    int written = 0;
-    require(EVP_DecryptInit_ex2(context.get(), cipher_for(key), key.data(), nullptr, nullptr) == 1);
+    std::string tag(sealed.substr(0, kSivTagBytes)); // OpenSSL wants it writable
+
+    const Context context = keyed_context(key, Direction::decrypt);
     require(EVP_CIPHER_CTX_ctrl(context.get(), EVP_CTRL_AEAD_SET_TAG, kSivTagBytes, out(tag, 0)) == 1);
-    require(EVP_DecryptUpdate(context.get(), nullptr, &written, as_bytes(associated).data(),
-                              checked_size(associated)) == 1);
-    std::string plaintext(ciphertext.size(), '\0');
-    // In one piece: this call authenticates.
-    if (EVP_DecryptUpdate(context.get(), out(plaintext, 0), &written, as_bytes(ciphertext).data(),
-                          checked_size(ciphertext)) != 1) {
+    authenticate(context.get(), associated);
+
+    int written = 0;
+    const int size = checked_size(ciphertext);
+    std::string plaintext = heap_text(ciphertext.size());
+    if (EVP_CipherUpdate(context.get(), out(plaintext, 0), &written, in(ciphertext), size) != 1 ||
+        EVP_CipherFinal_ex(context.get(), out(plaintext, plaintext.size()), &written) != 1) {
         OPENSSL_cleanse(plaintext.data(), plaintext.size());
         ERR_clear_error();
         return std::nullopt;
