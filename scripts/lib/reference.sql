@@ -35,10 +35,12 @@ WITH extension AS (
                   concat_ws(' ', short_desc, extra_desc))
       FROM pg_settings WHERE name LIKE 'sqs\_ingest.%'
     UNION ALL
-    SELECT 5, p.proname || pg_get_function_identity_arguments(p.oid),
+    SELECT 5, p.proname || ' ' || pg_get_function_identity_arguments(p.oid),
            format('| `%s%s(%s)` | %s | %s | %s |', CASE p.prokind WHEN 'p' THEN 'CALL ' ELSE '' END, p.proname,
                   (SELECT coalesce(string_agg(a.argument, ', ' ORDER BY a.n), '')
-                     FROM regexp_split_to_table(pg_get_function_arguments(p.oid), ', ') WITH ORDINALITY AS a(argument, n)
+                     FROM regexp_split_to_table(regexp_replace(pg_get_function_arguments(p.oid),
+                                                            '\mIN |::(text|bigint\[\]|bigint|interval)', '', 'g'), ', ')
+                          WITH ORDINALITY AS a(argument, n)
                     WHERE a.argument NOT LIKE 'OUT %'),
                   CASE WHEN p.prokind = 'p' THEN ''
                        WHEN p.proretset THEN format('rows (`%s`)', (
@@ -54,7 +56,8 @@ WITH extension AS (
     UNION ALL
     SELECT 7, c.relname || ' 1',
            format(E'### %s `%s`\n\n%s.\n\n| column | type | what it is |\n|---|---|---|',
-                  CASE c.relkind WHEN 'v' THEN 'View' ELSE 'Table' END, c.relname, obj_description(c.oid, 'pg_class'))
+                  CASE c.relkind WHEN 'v' THEN 'View' ELSE 'Table' END, c.relname,
+                  upper(left(obj_description(c.oid, 'pg_class'), 1)) || substr(obj_description(c.oid, 'pg_class'), 2))
       FROM pg_class c JOIN members m ON m.classid = 'pg_class'::regclass AND m.objid = c.oid
      WHERE c.relkind IN ('r', 'v')
     UNION ALL
