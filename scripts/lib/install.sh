@@ -1,6 +1,7 @@
 # Installs what is missing on Debian 12 and 13, and nothing that is there. Sourced after common.sh.
 #   choose_postgres      sets and exports PG_CONFIG, the one Postgres that every later step uses
 #   need PACKAGE…        installs the packages of the list that are missing
+#   need_pg_cron         installs pg_cron for PG_CONFIG's Postgres, where that is Debian's
 #   make_venv            sets PYTHON, a private Python under build/ with test/requirements.txt
 # shellcheck shell=bash
 
@@ -79,6 +80,12 @@ choose_postgres() {
         PG_CONFIG=/usr/lib/postgresql/$version/bin/pg_config
     fi
     export PG_CONFIG
+}
+
+need_pg_cron() {
+    case $PG_CONFIG in
+    /usr/lib/postgresql/*/bin/pg_config) need "postgresql-$(cut -d/ -f5 <<<"$PG_CONFIG")-cron" ;;
+    esac
 }
 
 make_venv() {
