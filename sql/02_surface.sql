@@ -11,13 +11,12 @@ SELECT pg_describe_object(d.classid, d.objid, 0) COLLATE "C" AS object,
 -- the columns that do not
 SELECT attrelid::regclass AS relation, attname
   FROM pg_attribute
- WHERE attrelid IN ('sqs_ingest_pipeline'::regclass, 'sqs_ingest_ledger'::regclass, 'sqs_ingest_dead_letter'::regclass)
+ WHERE attrelid IN ('sqs_ingest_pipeline'::regclass, 'sqs_ingest_ledger'::regclass, 'sqs_ingest_dead_letter'::regclass,
+                    'sqs_ingest_key'::regclass, 'sqs_ingest_unmask_audit'::regclass, 'pg_stat_sqs_ingest'::regclass)
        AND attnum > 0 AND NOT attisdropped AND col_description(attrelid, attnum) IS NULL;
 SELECT obj_description(oid, 'pg_extension') AS extension FROM pg_extension WHERE extname = 'sqs_ingest';
 
--- no rows: they would be in the way of pg_restore; what is dumped
-SELECT (SELECT count(*) FROM sqs_ingest_pipeline) + (SELECT count(*) FROM sqs_ingest_ledger) +
-       (SELECT count(*) FROM sqs_ingest_dead_letter) AS rows;
+-- what is dumped
 SELECT relation::regclass::text COLLATE "C" AS relation, condition
   FROM pg_extension, unnest(extconfig, extcondition) AS dumped(relation, condition)
  WHERE extname = 'sqs_ingest' ORDER BY 1;
@@ -35,8 +34,16 @@ SELECT attrelid::regclass::text COLLATE "C" AS relation, attnum, attname, format
        attnotnull AS not_null
   FROM pg_attribute
  WHERE attrelid IN ('sqs_ingest_pipeline'::regclass, 'sqs_ingest_ledger'::regclass, 'sqs_ingest_dead_letter'::regclass,
-                    'pg_stat_sqs_ingest'::regclass) AND attnum > 0 AND NOT attisdropped
+                    'sqs_ingest_key'::regclass, 'sqs_ingest_unmask_audit'::regclass, 'pg_stat_sqs_ingest'::regclass) AND attnum > 0 AND NOT attisdropped
  ORDER BY 1, 2;
+
+-- rows: who sees which, and that nobody but the extension's owner changes them
+SELECT c.relname, c.relrowsecurity AS row_security, p.polname AS policy, p.polcmd AS command, p.polpermissive AS permissive,
+       p.polroles = '{0}' AS everybody, obj_description(p.oid, 'pg_policy') AS comment
+  FROM pg_class c LEFT JOIN pg_policy p ON p.polrelid = c.oid
+ WHERE c.relname LIKE 'sqs\_ingest\_%' AND c.relkind = 'r' ORDER BY 1;
+SELECT tgrelid::regclass AS relation, tgname, tgenabled AS enabled, obj_description(oid, 'pg_trigger') AS comment
+  FROM pg_trigger WHERE NOT tgisinternal AND tgrelid::regclass::text LIKE 'sqs\_ingest%';
 
 -- rights: nothing that touches a key or a pipeline is everybody's
 CREATE ROLE regress_sqs_nobody;
@@ -63,6 +70,21 @@ SET ROLE regress_sqs_nobody;
 SELECT mask('1.2.3.4');
 SELECT mask('1.2.3.4', 'sha256');
 SELECT mask('1.2.3.4'::inet);
+SELECT mask_candidates('1.2.3.4');
+SELECT mask_candidates('1.2.3.4', 'sha256');
+SELECT mask_candidates('1.2.3.4'::inet);
+SELECT mask_rewrap('sv1.');
+SELECT unmask('sv1.', 'regression test');
+SELECT * FROM mask_keys();
+SELECT * FROM sqs_ingest_check();
+SELECT sqs_ingest_preview('user_logins', '{}');
+CALL sqs_ingest_drain();
+SELECT sqs_ingest_redrive();
+SELECT sqs_ingest_purge();
+SELECT sqs_ingest_forget('x');
+SELECT sqs_ingest_stat_reset();
+SELECT * FROM sqs_ingest_key;
+SELECT * FROM sqs_ingest_unmask_audit;
 SELECT sqs_ingest_create_keyring();
 SELECT sqs_ingest_status();
 SELECT * FROM pg_stat_sqs_ingest;
@@ -74,6 +96,9 @@ GRANT EXECUTE ON FUNCTION sqs_ingest_create_keyring() TO regress_sqs_nobody;
 SET ROLE regress_sqs_nobody;
 SELECT sqs_ingest_create_keyring();
 SET ROLE regress_sqs_monitor;
+SELECT mask('1.2.3.4');
+SELECT unmask('sv1.', 'regression test');
+SELECT sqs_ingest_stat_reset();
 SELECT sqs_ingest_status();
 SELECT count(*) FROM pg_stat_sqs_ingest;
 RESET ROLE;
@@ -91,12 +116,26 @@ DROP ROLE regress_sqs_nobody, regress_sqs_monitor;
 
 -- The extension goes without a trace, and works in a schema that needs quotes.
 DROP EXTENSION sqs_ingest;
-SELECT proname FROM pg_proc WHERE proname LIKE 'sqs\_ingest%' OR proname = 'mask';
+SELECT proname FROM pg_proc WHERE proname LIKE 'sqs\_ingest%' OR proname IN ('mask', 'mask_candidates', 'mask_rewrap', 'mask_keys', 'unmask');
 SELECT relname FROM pg_class WHERE relname LIKE '%sqs\_ingest%';
+SELECT polname FROM pg_policy WHERE polname LIKE 'sqs\_ingest%';
 CREATE SCHEMA "Sqs Ingest";
 CREATE EXTENSION sqs_ingest SCHEMA "Sqs Ingest";
+-- without a row: rows would be in the way of pg_restore
+SELECT (SELECT count(*) FROM "Sqs Ingest".sqs_ingest_pipeline) + (SELECT count(*) FROM "Sqs Ingest".sqs_ingest_ledger) +
+       (SELECT count(*) FROM "Sqs Ingest".sqs_ingest_dead_letter) + (SELECT count(*) FROM "Sqs Ingest".sqs_ingest_key) +
+       (SELECT count(*) FROM "Sqs Ingest".sqs_ingest_unmask_audit) AS rows;
 SELECT "Sqs Ingest".mask('x', 'md5') = md5('x') AS masks, "Sqs Ingest".sqs_ingest_status(),
        (SELECT count(*) FROM "Sqs Ingest".pg_stat_sqs_ingest) AS pipelines;
+SELECT "Sqs Ingest".unmask("Sqs Ingest".mask('x', 'siv'), 'regression test') AS unmasked;
+SELECT count(*) AS audited, (SELECT count(*) > 0 FROM "Sqs Ingest".mask_keys()) AS keys FROM "Sqs Ingest".sqs_ingest_unmask_audit;
+INSERT INTO "Sqs Ingest".sqs_ingest_pipeline (name, owner, target, columns, mask_method)
+    VALUES ('quoted', current_user::regrole, '"Sqs Ingest".logins', '[{"column": "user_id", "from": "/user_id"}]', 'md5');
+CREATE TABLE "Sqs Ingest".logins (user_id text);
+SELECT item FROM "Sqs Ingest".sqs_ingest_check('quoted') WHERE item IN ('configuration', 'target', 'insert') AND ok ORDER BY 1;
+SELECT "Sqs Ingest".sqs_ingest_preview('quoted', '{"user_id": "x"}'), "Sqs Ingest".sqs_ingest_redrive('quoted'),
+       "Sqs Ingest".sqs_ingest_purge('quoted', older_than => '0'), "Sqs Ingest".sqs_ingest_forget('x', 'quoted');
+DROP TABLE "Sqs Ingest".logins;
 DROP EXTENSION sqs_ingest;
 DROP SCHEMA "Sqs Ingest";
 CREATE EXTENSION sqs_ingest;

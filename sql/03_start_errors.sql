@@ -73,6 +73,17 @@ CREATE TABLE user_logins (user_id uuid, device_type varchar(32), masked_ip varch
 SELECT sqs_ingest_start();
 DROP TABLE user_logins;
 
+-- another key than the one that this database was used with
+INSERT INTO sqs_ingest_key (id, fingerprint) SELECT id, 'of another key' FROM mask_keys();
+DO $$
+BEGIN
+    PERFORM sqs_ingest_start();
+EXCEPTION WHEN config_file_error THEN
+    RAISE NOTICE '%', regexp_replace(SQLERRM, '"/.*"', '"..."');
+END
+$$;
+DELETE FROM sqs_ingest_key;
+
 -- somebody else's table: its triggers would run with our rights
 CREATE ROLE regress_sqs_stranger;
 CREATE ROLE regress_sqs_owner LOGIN;

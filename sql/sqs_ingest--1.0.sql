@@ -14,7 +14,8 @@ CREATE TABLE @extschema@.sqs_ingest_pipeline (
     columns jsonb NOT NULL,
     mask_method text NOT NULL,
     workers integer NOT NULL DEFAULT 1 CHECK (workers BETWEEN 1 AND 16),
-    dead_letter_retention interval CHECK (dead_letter_retention OPERATOR(pg_catalog.>) interval '0'),
+    dead_letter_retention interval
+        CHECK (dead_letter_retention > interval '0' AND dead_letter_retention <= interval '100 years'),
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 COMMENT ON TABLE @extschema@.sqs_ingest_pipeline IS
@@ -257,11 +258,9 @@ COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.stats_since IS 'since when the 
 
 CREATE FUNCTION @extschema@.sqs_ingest_status() RETURNS jsonb
     LANGUAGE sql STABLE PARALLEL RESTRICTED
-    SET search_path = pg_catalog, pg_temp
-    AS $$
-        SELECT COALESCE(jsonb_object_agg(s.pipeline, to_jsonb(s) - 'pipeline'), '{}')
-          FROM @extschema@.pg_stat_sqs_ingest s
-    $$;
+    RETURN (SELECT COALESCE(pg_catalog.jsonb_object_agg(s.pipeline, pg_catalog.to_jsonb(s) OPERATOR(pg_catalog.-) 'pipeline'),
+                            '{}')
+              FROM @extschema@.pg_stat_sqs_ingest s);
 COMMENT ON FUNCTION @extschema@.sqs_ingest_status() IS 'the rows of pg_stat_sqs_ingest as one JSON object, by pipeline';
 
 CREATE FUNCTION @extschema@.sqs_ingest_stat_reset(pipeline text DEFAULT NULL) RETURNS void

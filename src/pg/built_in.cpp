@@ -18,15 +18,22 @@ std::optional<std::string> find_user_logins() {
 }
 
 PipelineRow built_in_row(const std::string& target) {
-    return {kBuiltInPipeline, GetUserId(),   std::nullopt, target, std::string(user_logins_mapping()),
-            to_string(current_settings().mask_method), 1, std::nullopt};
+    return {kBuiltInPipeline,
+            GetUserId(),
+            std::nullopt,
+            target,
+            std::string(user_logins_mapping()),
+            to_string(current_settings().mask_method),
+            1,
+            std::nullopt};
 }
 
 void create_built_in_pipeline(const Extension& extension) {
     auto target = find_user_logins();
     if (!target) {
-        query("CREATE TABLE user_logins (user_id varchar(128), device_type varchar(32), masked_ip varchar(256),"
-              " masked_device_id varchar(256), locale varchar(32), app_version integer, create_date date)");
+        query(
+            "CREATE TABLE user_logins (user_id varchar(128), device_type varchar(32), masked_ip varchar(256),"
+            " masked_device_id varchar(256), locale varchar(32), app_version integer, create_date date)");
         call_pg([] { ereport(NOTICE, (errmsg("created the target table \"user_logins\""))); });
         target = find_user_logins();
     }

@@ -7,8 +7,8 @@ namespace sqs_ingest::pg {
 
 inline constexpr const char* kBuiltInPipeline = "user_logins";
 
-// The table user_logins that the caller's search_path finds, temporary ones aside: its qualified name. Needs an
-// SPI connection.
+// The table user_logins that the caller's search_path finds, temporary ones aside: its qualified name. Needs
+// an SPI connection.
 std::optional<std::string> find_user_logins();
 
 // What create_built_in_pipeline() would insert for the caller, with that target.

@@ -7,12 +7,11 @@
 #include "pg/background.h"
 #include "pg/built_in.h"
 #include "pg/durability.h"
+#include "pg/json_text.h"
 #include "pg/keyring.h"
 #include "pg/preconditions.h"
 #include "pg/shared_state.h"
 #include "pg/sink.h"
-
-#include <nlohmann/json.hpp>
 
 namespace sqs_ingest::pg {
 
@@ -20,9 +19,9 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto kQueueTime = 12s;      // for the queue to answer; a request gives up after 10 s
-constexpr int kShortVisibility = 30;  // seconds: below, the worker asks for more at each receive
-constexpr int kFewReceives = 3;       // a redrive policy below gives up on a message early
+constexpr auto kQueueTime = 12s;     // for the queue to answer; a request gives up after 10 s
+constexpr int kShortVisibility = 30; // seconds: below, the worker asks for more at each receive
+constexpr int kFewReceives = 3;      // a redrive policy below gives up on a message early
 
 struct Item {
     const char* item;
@@ -32,7 +31,8 @@ struct Item {
 };
 using Items = std::vector<Item>;
 
-void put(Items& items, const char* item, const std::optional<Obstacle>& obstacle, const std::string& when_ok) {
+void put(Items& items, const char* item, const std::optional<Obstacle>& obstacle,
+         const std::string& when_ok) {
     if (obstacle)
         items.push_back({item, false, obstacle->message, obstacle->hint});
     else
@@ -74,24 +74,27 @@ void check_server(Items& items) {
         items.push_back({"launcher", true, "it runs with pid " + std::to_string(launcher), {}});
     else
         items.push_back({"launcher", false, "it does not run",
-                         RecoveryInProgress() ? "This server is a standby: it starts on promotion."
-                                              : "It needs a free background worker slot: raise "
-                                                "max_worker_processes and restart the server. After an error it comes "
-                                                "back within some seconds."});
-    const std::string slots = std::to_string(free_slots) + " of " + std::to_string(max_workers()) + " are free";
-    items.push_back({"worker slots", true, slots,
-                     free_slots > 0 ? "" : "Raise sqs_ingest.max_workers unless this pipeline has one of them."});
+                         RecoveryInProgress()
+                             ? "This server is a standby: it starts on promotion."
+                             : "It needs a free background worker slot: raise "
+                               "max_worker_processes and restart the server. After an error it comes "
+                               "back within some seconds."});
+    const std::string slots =
+        std::to_string(free_slots) + " of " + std::to_string(max_workers()) + " are free";
+    items.push_back(
+        {"worker slots", true, slots,
+         free_slots > 0 ? "" : "Raise sqs_ingest.max_workers unless this pipeline has one of them."});
 }
 
-// The target as the pipeline's owner finds it. Statement triggers fire for no rows too, and what they do is
-// rolled back; nothing may outlive that, so they cannot change who they are.
+// The target as the pipeline's owner finds it. Statement triggers fire for no rows too. What they do is
+// rolled back, but they must not become somebody else meanwhile, such as the superuser who called and ran SET
+// ROLE.
 class AsPipelineOwner {
   public:
     explicit AsPipelineOwner(Oid owner) {
         GetUserIdAndSecContext(&user_, &security_context_);
-        if (owner != user_)
-            SetUserIdAndSecContext(owner, security_context_ | SECURITY_LOCAL_USERID_CHANGE |
-                                              SECURITY_RESTRICTED_OPERATION);
+        SetUserIdAndSecContext(owner, security_context_ | SECURITY_LOCAL_USERID_CHANGE |
+                                          SECURITY_RESTRICTED_OPERATION);
     }
     ~AsPipelineOwner() { SetUserIdAndSecContext(user_, security_context_); }
     AsPipelineOwner(const AsPipelineOwner&) = delete;
@@ -139,8 +142,9 @@ void check_keyring(Items& items, const Extension& extension, bool first_start) {
                ", primary key: " + std::to_string(ring.primary().id);
     });
     if (usable && keyring_lies_inside_data_directory())
-        items.back().hint = "It lies inside the data directory: base backups carry it. Set sqs_ingest.mask_keyring to a "
-                            "file elsewhere and move it there.";
+        items.back().hint =
+            "It lies inside the data directory: base backups carry it. Set sqs_ingest.mask_keyring to a "
+            "file elsewhere and move it there.";
 }
 
 AttributesResult ask_queue(SqsClient& client) {
@@ -151,17 +155,20 @@ AttributesResult ask_queue(SqsClient& client) {
         auto events = client.advance();
         if (!events.empty())
             return std::get<AttributesResult>(std::move(events.front().result));
-        const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - std::chrono::steady_clock::now());
+        const auto left =
+            std::chrono::ceil<std::chrono::milliseconds>(until - std::chrono::steady_clock::now());
         if (left <= 0ms)
             return {ApiError{ErrorClass::transient, 0, "Timeout", "the queue did not answer"}};
-        wait_for(client.descriptor(), static_cast<long>(std::min(client.timeout().value_or(left), left).count()),
-                 event);
+        wait_for(client.descriptor(),
+                 static_cast<long>(std::min(client.timeout().value_or(left), left).count()), event);
         call_pg([] { CHECK_FOR_INTERRUPTS(); });
     }
 }
 
 std::string describe(const QueueAttributes& queue) {
-    const auto seconds = [](const std::optional<int>& n) { return n ? std::to_string(*n) + " s" : "unknown"; };
+    const auto seconds = [](const std::optional<int>& n) {
+        return n ? std::to_string(*n) + " s" : "unknown";
+    };
     std::string text = queue.fifo ? "FIFO queue" : "standard queue";
     text += ", visibility timeout " + seconds(queue.visibility_timeout_seconds) + ", retention " +
             seconds(queue.retention_seconds);
@@ -182,8 +189,8 @@ void check_queue(Items& items, const Pipeline& pipeline) {
     if (credentials.ok())
         items.push_back({"credentials", true, "found", {}});
     else
-        items.push_back({"credentials", false, credentials.error().message,
-                         "Looked at: " + credentials.error().detail});
+        items.push_back(
+            {"credentials", false, credentials.error().message, "Looked at: " + credentials.error().detail});
     const auto region = pipeline.region.empty() ? chain.region().value_or("") : pipeline.region;
     items.push_back({"region", !region.empty(), region.empty() ? "none is known" : region,
                      region.empty() ? "Set sqs_ingest.region." : ""});
@@ -192,18 +199,21 @@ void check_queue(Items& items, const Pipeline& pipeline) {
         return;
     }
 
-    SqsClient client({pipeline.queue_url, pipeline.endpoint, pipeline.region, pipeline.credentials, pipeline.http});
+    SqsClient client(
+        {pipeline.queue_url, pipeline.endpoint, pipeline.region, pipeline.credentials, pipeline.http});
     const auto answer = ask_queue(client);
     if (!answer.outcome.ok()) {
         const auto& error = answer.outcome.error();
-        items.push_back({"queue", false, error.message.empty() ? error.code : error.code + ": " + error.message,
+        items.push_back({"queue", false,
+                         error.message.empty() ? error.code : error.code + ": " + error.message,
                          advice(error)});
         return;
     }
     const auto& queue = answer.outcome.value();
     Item item{"queue", true, describe(queue), {}};
     if (queue.max_receive_count && *queue.max_receive_count < kFewReceives)
-        item.hint = "Its redrive policy takes a message away after few receives: a restart in the wrong moment costs one. "
+        item.hint = "Its redrive policy takes a message away after few receives: a restart in the wrong "
+                    "moment costs one. "
                     "Raise maxReceiveCount.";
     else if (queue.visibility_timeout_seconds && *queue.visibility_timeout_seconds < kShortVisibility)
         item.hint = "Its visibility timeout is short; the workers ask for more at each receive.";
@@ -232,7 +242,8 @@ Items check(const std::string& name) {
         items.push_back({"configuration", false, pipeline.error().message, pipeline.error().hint});
         return items;
     }
-    items.push_back({"configuration", true,
+    items.push_back({"configuration",
+                     true,
                      std::to_string(pipeline.value().mapping.columns.size()) + " columns, method " +
                          to_string(pipeline.value().mask_method),
                      {}});
@@ -244,7 +255,9 @@ Items check(const std::string& name) {
         items.push_back({"queue URL", false, with_queue.error().message, with_queue.error().hint});
     const std::string durable = durability();
     items.push_back({"durability", fsync_is_on(), durable,
-                     fsync_is_on() ? "" : "Set fsync on: a message that is deleted from the queue can be lost otherwise."});
+                     fsync_is_on()
+                         ? ""
+                         : "Set fsync on: a message that is deleted from the queue can be lost otherwise."});
     return items;
 }
 
@@ -286,20 +299,21 @@ std::string preview(const std::string& name, std::string_view body, TimestampTz 
     if (!pipeline.ok())
         report(pipeline.error());
     const Keyring& keyring = verified_keyring();
-    const Transform how{pipeline.value().mapping, read_columns(pipeline.value(), lock_target(pipeline.value())),
+    const Transform how{pipeline.value().mapping,
+                        read_columns(pipeline.value(), lock_target(pipeline.value())),
                         pipeline.value().mask_method};
     Message message;
     message.body = body;
     message.sent_at_ms = (sent_at + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY) / 1000;
     const auto outcome = transform(how, &keyring, message);
     if (outcome.ok())
-        return nlohmann::json{{"row", row_json(pipeline.value(), how.types, outcome.value())}}.dump();
+        return json_text({{"row", row_json(pipeline.value(), how.types, outcome.value())}});
     const auto& rejection = outcome.error();
     nlohmann::json json{{"reason", to_string(rejection.reason)},
                         {"redacted", nlohmann::json::parse(redact(how, &keyring, message))}};
     if (!rejection.field.empty())
         json["field"] = rejection.field;
-    return nlohmann::json{{"rejected", std::move(json)}}.dump();
+    return json_text({{"rejected", std::move(json)}});
 }
 
 } // namespace
@@ -327,10 +341,7 @@ Datum sqs_ingest_preview(PG_FUNCTION_ARGS) {
     const TimestampTz sent_at = PG_GETARG_TIMESTAMPTZ(2);
     return pg_entry([&] {
         const std::string json = preview(name, body, sent_at);
-        return ask_pg([&] {
-            char* text = pg_any_to_server(json.c_str(), static_cast<int>(json.size()), PG_UTF8);
-            return DirectFunctionCall1(jsonb_in, CStringGetDatum(text));
-        });
+        return ask_pg([&] { return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.c_str())); });
     });
 }
 }

@@ -49,7 +49,8 @@ void drop_hold(int i) {
     holds[i] = holds[--holds_count];
 }
 
-// What a subtransaction did to a hold is its parent's, or has not happened. True: a worker may be wanted again.
+// What a subtransaction did to a hold is its parent's, or has not happened. True: a worker may be wanted
+// again.
 bool end_subtransaction(int i, bool committed, SubTransactionId mine, SubTransactionId parent) {
     Hold& hold = holds[i];
     if (committed) {

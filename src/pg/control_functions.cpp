@@ -29,7 +29,7 @@ PipelineRow find_or_create_pipeline_row(const Extension& extension, const std::s
 
 bool start(const std::string& name) {
     report(preload_obstacle());
-    const auto extension = require_extension();
+    const auto extension = lock_extension();
     SpiConnection spi;
     auto enabled = lock_enabled_pipelines();
     const auto row = find_or_create_pipeline_row(extension, name);
@@ -58,11 +58,12 @@ bool start(const std::string& name) {
 void grant_sight_to_owners(const Extension& extension) {
     AsExtensionOwner as_owner(extension);
     const std::string pipelines = extension.table("sqs_ingest_pipeline");
-    const auto owners = query("SELECT DISTINCT pg_catalog.quote_ident(r.rolname) FROM " + pipelines +
-                              " p JOIN pg_catalog.pg_roles r ON r.oid = p.owner"
-                              " WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a"
-                              " WHERE c.oid = $1::pg_catalog.regclass AND a.grantee = r.oid)",
-                              {pipelines});
+    const auto owners =
+        query("SELECT DISTINCT pg_catalog.quote_ident(r.rolname) FROM " + pipelines +
+                  " p JOIN pg_catalog.pg_roles r ON r.oid = p.owner"
+                  " WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a"
+                  " WHERE c.oid = $1::pg_catalog.regclass AND a.grantee = r.oid)",
+              {pipelines});
     for (const auto& owner : owners) {
         query("GRANT SELECT ON " + pipelines + ", " + extension.table("sqs_ingest_dead_letter") + ", " +
               extension.table("pg_stat_sqs_ingest") + " TO " + *owner[0]);
@@ -95,7 +96,7 @@ void wait_for_workers(const std::string& name) {
 }
 
 bool stop(const std::string& name) {
-    const auto extension = require_extension();
+    const auto extension = lock_extension();
     SpiConnection spi;
     auto enabled = lock_enabled_pipelines();
     const auto row = read_pipeline(extension, name);

@@ -4,7 +4,9 @@
 #include "core/transform/ip.h"
 #include "core/transform/json_pointer.h"
 #include "core/transform/seal.h"
+#include "pg/background.h"
 #include "pg/dead_letters.h"
+#include "pg/json_text.h"
 #include "pg/keyring.h"
 #include "pg/preconditions.h"
 #include "pg/sink.h"
@@ -25,8 +27,8 @@ struct Redriven {
 };
 
 // It stays, with the reason of today.
-void keep(const Extension& extension, const DeadLetter& letter, const Rejection& rejection, const ErrorReport* refused,
-          const Transform& how, const Keyring& keyring) {
+void keep(const Extension& extension, const DeadLetter& letter, const Rejection& rejection,
+          const ErrorReport* refused, const Transform& how, const Keyring& keyring) {
     const auto text = [](const std::string& value) {
         return value.empty() ? std::nullopt : std::optional<std::string>(value);
     };
@@ -38,7 +40,8 @@ void keep(const Extension& extension, const DeadLetter& letter, const Rejection&
               " WHERE id = $1::int8",
           {std::to_string(letter.id), to_string(rejection.reason), text(rejection.field), text(state),
            text(refused ? refused->constraint : ""), redact(how, &keyring, letter.message),
-           hex(as_bytes(seal(keyring, letter.message.message_id, letter.message.body)))}); // under today's primary key
+           hex(as_bytes(
+               seal(keyring, letter.message.message_id, letter.message.body)))}); // under today's primary key
 }
 
 void redrive_batch(Sink& sink, const Extension& extension, const std::vector<DeadLetter>& letters,
@@ -76,10 +79,11 @@ void redrive_batch(Sink& sink, const Extension& extension, const std::vector<Dea
 
 void say_closed(std::int64_t closed, const std::string& why) {
     call_pg([&] {
-        ereport(WARNING, (errmsg_plural("%lld dead letter could not be opened: %s",
-                                        "%lld dead letters could not be opened; the last one: %s", closed,
-                                        static_cast<long long>(closed), why.c_str()),
-                          errhint("Put the key back into the keyring; mask_keys() shows which are missing.")));
+        ereport(WARNING,
+                (errmsg_plural("%lld dead letter could not be opened: %s",
+                               "%lld dead letters could not be opened; the last one: %s", closed,
+                               static_cast<long long>(closed), why.c_str()),
+                 errhint("Put the key back into the keyring; mask_keys() shows which are missing.")));
     });
 }
 
@@ -92,13 +96,16 @@ std::int64_t redrive(const DeadLetterFilter& filter) {
     if (!pipeline.ok())
         report(pipeline.error());
     const Keyring& keyring = record_keyring(extension);
+    try_deferred_constraints(); // what the caller left open is not to be blamed on a dead letter
     Sink sink(pipeline.value(), extension, Host::session);
     sink.rehearse();
 
     Redriven total;
+    TurnMemory memory;
     for (std::int64_t last = 0;;) {
+        memory.begin_turn();
         call_pg([] { CHECK_FOR_INTERRUPTS(); });
-        const auto letters = next_dead_letters(extension, filter, keyring, last);
+        const auto letters = next_dead_letters(extension, filter, keyring, last, Lock::skip);
         if (letters.empty())
             break;
         last = letters.back().id;
@@ -149,49 +156,106 @@ const ColumnRule& user_rule(const Pipeline& pipeline) {
 }
 
 // As the column holds the user's id: as it is, or masked under any key.
-std::vector<std::string> stored_forms(const ColumnRule& rule, const Pipeline& pipeline, const Keyring& keyring,
-                                      const std::string& user_id) {
+std::vector<std::string> stored_forms(const ColumnRule& rule, const Pipeline& pipeline,
+                                      const Keyring& keyring, const std::string& user_id) {
     if (!rule.masked())
         return {user_id};
-    const bool is_ip = std::any_of(rule.steps.begin(), rule.steps.end(),
-                                   [](const Step& step) { return std::holds_alternative<CanonicalIp>(step); });
+    const bool is_ip = std::any_of(rule.steps.begin(), rule.steps.end(), [](const Step& step) {
+        return std::holds_alternative<CanonicalIp>(step);
+    });
     const std::string value = is_ip ? canonical_ip(user_id).value_or(user_id) : user_id;
     return mask_candidates(pipeline.mask_method, &keyring, value);
 }
 
-// Right in every encoding.
-std::string ascii_json(const nlohmann::json& json) {
-    return json.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
-}
-
-std::int64_t delete_rows(const Pipeline& pipeline, const ColumnRule& rule, const std::vector<std::string>& values) {
+std::int64_t delete_rows(const Pipeline& pipeline, const ColumnRule& rule,
+                         const std::vector<std::string>& values) {
     const Oid table = lock_target(pipeline);
     const std::string column = quote_identifier(rule.column.c_str());
     const auto rows = query("WITH gone AS (DELETE FROM " + qualified_name_of(table) + " WHERE " + column +
                                 "::pg_catalog.text OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT "
                                 "pg_catalog.jsonb_array_elements_text($1::pg_catalog.jsonb)))"
                                 " RETURNING 1) SELECT pg_catalog.count(*)::pg_catalog.text FROM gone",
-                            {ascii_json(values)});
+                            {json_text(values)});
     return std::stoll(*rows.front()[0]);
 }
 
-// Whether a body is about the user: the id is a value somewhere in it, under whatever key, since a body with a
-// misspelt key is a typical dead letter. What cannot be parsed is searched as text, for an id that is quoted or
-// too long to be there by chance.
+// Long enough not to be found in a body by chance.
 constexpr std::size_t kTellingLength = 8;
-bool is_about(const std::string& body, const std::string& user_id, const ColumnRule& rule) {
-    const std::string quoted = nlohmann::json(user_id).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-    const auto parsed = parse_body(body);
-    if (!parsed.ok())
-        return body.find(quoted) != std::string::npos ||
-               (user_id.size() >= kTellingLength && body.find(user_id) != std::string::npos);
-    if (parsed.value().dump().find(quoted) != std::string::npos)
-        return true;
-    for (const auto& source : rule.sources)
-        if (const auto* field = std::get_if<BodyField>(&source))
-            if (const auto* value = find(parsed.value(), field->tokens); value && value->is_number())
-                return value->dump() == user_id;
+
+std::string quoted(const std::string& text) {
+    return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+// Whether text that is no JSON says `"key": "value"` somewhere.
+bool says(const std::string& text, const std::string& key, const std::string& value) {
+    const std::string name = quoted(key), wanted = quoted(value);
+    const auto skip = [&](std::size_t at, const char* characters) {
+        return std::min(text.find_first_not_of(characters, at), text.size());
+    };
+    for (auto at = text.find(name); at != std::string::npos; at = text.find(name, at + 1)) {
+        const auto colon = skip(at + name.size(), " \t\r\n");
+        if (colon < text.size() && text[colon] == ':' &&
+            text.compare(skip(colon + 1, " \t\r\n"), wanted.size(), wanted) == 0)
+            return true;
+    }
     return false;
+}
+
+// Whether a body is about the user. Where the mapped field is, that field tells. Where it is not, the id may
+// be under another key, since a body with a misspelt key is a typical dead letter: it is searched for, if it
+// is long enough not to be there by chance.
+bool is_about(const std::string& body, const std::string& user_id, const ColumnRule& rule) {
+    const bool telling = user_id.size() >= kTellingLength;
+    const auto parsed = parse_body(body);
+    for (const auto& source : rule.sources) {
+        const auto* field = std::get_if<BodyField>(&source);
+        if (!field)
+            continue;
+        if (!parsed.ok()) {
+            if (says(body, field->tokens.back(), user_id))
+                return true;
+            continue;
+        }
+        const auto* value = find(parsed.value(), field->tokens);
+        if (value && value->is_string())
+            return value->get_ref<const std::string&>() == user_id;
+        if (value && value->is_number())
+            return value->dump() == user_id;
+    }
+    if (!parsed.ok())
+        return telling && body.find(user_id) != std::string::npos;
+    return telling && parsed.value().dump().find(quoted(user_id)) != std::string::npos;
+}
+
+struct Forgotten {
+    std::int64_t rows = 0, letters = 0, closed = 0;
+    std::string why_closed; // of the last one
+};
+
+void forget_dead_letters(const Extension& extension, const std::string& pipeline, const Keyring& keyring,
+                         const std::string& user_id, const ColumnRule& rule, Forgotten& total) {
+    DeadLetterFilter all;
+    all.pipeline = pipeline;
+    TurnMemory memory;
+    for (std::int64_t last = 0;;) {
+        memory.begin_turn();
+        call_pg([] { CHECK_FOR_INTERRUPTS(); });
+        const auto letters = next_dead_letters(extension, all, keyring, last, Lock::none);
+        if (letters.empty())
+            return;
+        last = letters.back().id;
+        std::vector<std::int64_t> gone;
+        for (const auto& letter : letters) {
+            if (!letter.closed.empty()) {
+                ++total.closed;
+                total.why_closed = letter.closed;
+            } else if (is_about(letter.message.body, user_id, rule)) {
+                gone.push_back(letter.id);
+            }
+        }
+        delete_dead_letters(extension, gone);
+        total.letters += static_cast<std::int64_t>(gone.size());
+    }
 }
 
 std::string forget(const std::string& name, const std::string& user_id) {
@@ -206,34 +270,15 @@ std::string forget(const std::string& name, const std::string& user_id) {
         report(pipeline.error());
     const Keyring& keyring = verified_keyring();
     const auto& rule = user_rule(pipeline.value());
-    const auto rows =
-        delete_rows(pipeline.value(), rule, stored_forms(rule, pipeline.value(), keyring, user_id));
 
-    DeadLetterFilter all;
-    all.pipeline = name;
-    std::int64_t letters_gone = 0, closed = 0;
-    std::string why_closed;
-    for (std::int64_t last = 0;;) {
-        call_pg([] { CHECK_FOR_INTERRUPTS(); });
-        const auto letters = next_dead_letters(extension, all, keyring, last);
-        if (letters.empty())
-            break;
-        last = letters.back().id;
-        std::vector<std::int64_t> gone;
-        for (const auto& letter : letters) {
-            if (!letter.closed.empty()) {
-                ++closed;
-                why_closed = letter.closed;
-            } else if (is_about(letter.message.body, user_id, rule)) {
-                gone.push_back(letter.id);
-            }
-        }
-        delete_dead_letters(extension, gone);
-        letters_gone += static_cast<std::int64_t>(gone.size());
-    }
-    if (closed > 0)
-        say_closed(closed, why_closed);
-    return nlohmann::json{{"rows", rows}, {"dead_letters", letters_gone}, {"not_opened", closed}}.dump();
+    // Dead letters first: a redrive under way is waited for, and the rows that it makes are found below.
+    Forgotten total;
+    forget_dead_letters(extension, name, keyring, user_id, rule, total);
+    total.rows = delete_rows(pipeline.value(), rule, stored_forms(rule, pipeline.value(), keyring, user_id));
+    if (total.closed > 0)
+        say_closed(total.closed, total.why_closed);
+    return nlohmann::json{{"rows", total.rows}, {"dead_letters", total.letters}, {"not_opened", total.closed}}
+        .dump();
 }
 
 } // namespace
@@ -242,7 +287,8 @@ std::string forget(const std::string& name, const std::string& user_id) {
 
 extern "C" {
 
-// The arguments as plain C strings in Postgres memory; NULL stays a null pointer. Raises plain Postgres errors.
+// The arguments as plain C strings in Postgres memory; NULL stays a null pointer. Raises plain Postgres
+// errors.
 struct FilterArguments {
     const char *pipeline, *reason, *ids, *older_than, *newer_than;
 };
@@ -250,19 +296,22 @@ struct FilterArguments {
 static FilterArguments filter_arguments(FunctionCallInfo fcinfo) {
     if (PG_ARGISNULL(0))
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("pipeline must not be null")));
-    const auto string = [&](int i) { return PG_ARGISNULL(i) ? nullptr : text_to_cstring(PG_GETARG_TEXT_PP(i)); };
+    const auto string = [&](int i) {
+        return PG_ARGISNULL(i) ? nullptr : text_to_cstring(PG_GETARG_TEXT_PP(i));
+    };
     const auto output = [&](int i, Oid function) {
         return PG_ARGISNULL(i) ? nullptr : OidOutputFunctionCall(function, PG_GETARG_DATUM(i));
     };
-    return {string(0), string(1), output(2, F_ARRAY_OUT), output(3, F_INTERVAL_OUT), output(4, F_INTERVAL_OUT)};
+    return {string(0), string(1), output(2, F_ARRAY_OUT), output(3, F_INTERVAL_OUT),
+            output(4, F_INTERVAL_OUT)};
 }
 
 static sqs_ingest::pg::DeadLetterFilter filter_of(const FilterArguments& arguments) {
     const auto optional = [](const char* text) {
         return text ? std::optional<std::string>(text) : std::nullopt;
     };
-    return {arguments.pipeline, optional(arguments.reason), optional(arguments.ids), optional(arguments.older_than),
-            optional(arguments.newer_than)};
+    return {arguments.pipeline, optional(arguments.reason), optional(arguments.ids),
+            optional(arguments.older_than), optional(arguments.newer_than)};
 }
 
 PG_FUNCTION_INFO_V1(sqs_ingest_redrive);

@@ -25,7 +25,8 @@ std::vector<std::optional<std::string>> parameters_of(const DeadLetterFilter& fi
 std::string from_hex(const std::string& digits) {
     std::string bytes(digits.size() / 2, '\0');
     for (std::size_t i = 0; i < bytes.size(); ++i)
-        bytes[i] = static_cast<char>(hex_digit(digits[2 * i]).value() << 4 | hex_digit(digits[2 * i + 1]).value());
+        bytes[i] =
+            static_cast<char>(hex_digit(digits[2 * i]).value() << 4 | hex_digit(digits[2 * i + 1]).value());
     return bytes;
 }
 
@@ -55,23 +56,24 @@ DeadLetter open(const TextRow& row, const Keyring& keyring) {
 } // namespace
 
 std::vector<DeadLetter> next_dead_letters(const Extension& extension, const DeadLetterFilter& filter,
-                                          const Keyring& keyring, std::int64_t after) {
+                                          const Keyring& keyring, std::int64_t after, Lock lock) {
     auto parameters = parameters_of(filter);
     parameters.push_back(std::to_string(after));
     std::vector<TextRow> rows;
     {
         AsExtensionOwner as_owner(extension);
         const std::string letters = extension.table("sqs_ingest_dead_letter");
-        rows = query("WITH chosen AS (SELECT id, octet_length(sealed) AS size FROM " + letters + kConditions +
-                         " AND id > $6::int8 ORDER BY id LIMIT " + std::to_string(kBatch) +
-                         " FOR UPDATE SKIP LOCKED),"
-                         " summed AS (SELECT id, sum(size) OVER (ORDER BY id) - size AS before FROM chosen)"
-                         " SELECT l.id::text, l.message_id, (extract(epoch FROM l.sent_at) * 1000)::int8::text,"
-                         " l.receive_count::text, encode(l.sealed, 'hex'), l.reason"
-                         " FROM summed s JOIN " +
-                         letters + " l ON l.id = s.id WHERE s.before < " + std::to_string(kBatchBytes) +
-                         " ORDER BY l.id",
-                     parameters);
+        rows =
+            query("WITH chosen AS (SELECT id, octet_length(sealed) AS size FROM " + letters + kConditions +
+                      " AND id > $6::int8 ORDER BY id LIMIT " + std::to_string(kBatch) +
+                      (lock == Lock::skip ? " FOR UPDATE SKIP LOCKED)," : "),") +
+                      " summed AS (SELECT id, sum(size) OVER (ORDER BY id) - size AS before FROM chosen)"
+                      " SELECT l.id::text, l.message_id, (extract(epoch FROM l.sent_at) * 1000)::int8::text,"
+                      " l.receive_count::text, encode(l.sealed, 'hex'), l.reason"
+                      " FROM summed s JOIN " +
+                      letters + " l ON l.id = s.id WHERE s.before < " + std::to_string(kBatchBytes) +
+                      " ORDER BY l.id",
+                  parameters);
     }
     std::vector<DeadLetter> opened;
     for (const auto& row : rows)
@@ -86,13 +88,14 @@ void delete_dead_letters(const Extension& extension, const std::vector<std::int6
     for (const auto id : ids)
         list += (list.empty() ? "{" : ",") + std::to_string(id);
     AsExtensionOwner as_owner(extension);
-    query("DELETE FROM " + extension.table("sqs_ingest_dead_letter") + " WHERE id = ANY ($1::int8[])", {list + "}"});
+    query("DELETE FROM " + extension.table("sqs_ingest_dead_letter") + " WHERE id = ANY ($1::int8[])",
+          {list + "}"});
 }
 
 std::int64_t delete_dead_letters(const Extension& extension, const DeadLetterFilter& filter) {
     AsExtensionOwner as_owner(extension);
-    const auto rows = query("WITH gone AS (DELETE FROM " + extension.table("sqs_ingest_dead_letter") + kConditions +
-                                " RETURNING 1) SELECT count(*)::text FROM gone",
+    const auto rows = query("WITH gone AS (DELETE FROM " + extension.table("sqs_ingest_dead_letter") +
+                                kConditions + " RETURNING 1) SELECT count(*)::text FROM gone",
                             parameters_of(filter));
     return std::stoll(*rows.front()[0]);
 }

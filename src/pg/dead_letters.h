@@ -1,4 +1,5 @@
-// Dead letters, read back: chosen by the conditions of the SQL functions, a bounded batch at a time, and opened.
+// Dead letters, read back: chosen by the conditions of the SQL functions, a bounded batch at a time, and
+// opened.
 #pragma once
 
 #include "core/sqs/message.h"
@@ -11,7 +12,7 @@ namespace sqs_ingest::pg {
 struct DeadLetterFilter {
     std::string pipeline;
     std::optional<std::string> reason;
-    std::optional<std::string> ids; // an array of bigint, as SQL writes it
+    std::optional<std::string> ids;                    // an array of bigint, as SQL writes it
     std::optional<std::string> older_than, newer_than; // intervals
 
     bool chooses() const { return reason || ids || older_than || newer_than; }
@@ -24,11 +25,16 @@ struct DeadLetter {
     std::string closed; // why it could not be opened; empty: it was
 };
 
-// The next ones by id after `after`, locked until the transaction ends; those that others have locked are left
-// out. Empty: there are no more. Needs an SPI connection.
-std::vector<DeadLetter> next_dead_letters(const Extension& extension, const DeadLetterFilter& filter,
-                                          const Keyring& keyring, std::int64_t after);
+enum class Lock {
+    none,
+    skip, // locked until the transaction ends; those that others have locked are left out
+};
 
+// The next ones by id after `after`, at most 100 or 8 MiB. Empty: there are no more. Needs an SPI connection.
+std::vector<DeadLetter> next_dead_letters(const Extension& extension, const DeadLetterFilter& filter,
+                                          const Keyring& keyring, std::int64_t after, Lock lock);
+
+// Waits for those that others have locked.
 void delete_dead_letters(const Extension& extension, const std::vector<std::int64_t>& ids);
 std::int64_t delete_dead_letters(const Extension& extension, const DeadLetterFilter& filter); // how many
 

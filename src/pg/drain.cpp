@@ -1,8 +1,8 @@
-// sqs_ingest_drain(): a pipeline's ingestion in somebody's session, until the queue is empty: for cron jobs and
-// tests. It needs no worker and no preloading.
+// sqs_ingest_drain(): a pipeline's ingestion in somebody's session, until the queue is empty: for cron jobs
+// and tests. It needs no worker and no preloading.
 //
-// A procedure that commits: each batch is a transaction of its own, and no snapshot, lock or transaction id is
-// held while it waits for the queue.
+// A procedure that commits: each batch is a transaction of its own, and no snapshot, lock or transaction id
+// is held while it waits for the queue.
 #include "pg/background.h"
 #include "pg/ingest.h"
 #include "pg/preconditions.h"
@@ -32,6 +32,8 @@ Configured configure(const std::string& name) {
     auto pipeline = resolve(row, current_settings());
     if (!pipeline.ok())
         report(pipeline.error());
+    if (!ingest_enabled())
+        report(Obstacle{"sqs_ingest.enabled is off", "Set it on in postgresql.conf and reload."});
     const auto enabled = enabled_pipelines();
     if (shared_state() && enabled.count(name))
         throw make_error(ERRCODE_OBJECT_IN_USE, "pipeline \"" + name + "\" is enabled: its workers ingest",
@@ -54,26 +56,37 @@ class Tally {
 
     PipelineEntry& entry() { return turn_; }
 
-    // True: something was counted since the last time.
+    // True: something was counted since the last time. What was received counts when it is known what became
+    // of it, so that the counters add up at any moment.
     bool hand_over() {
+        const auto received = counted(turn_, Counter::received);
+        const auto settled = counted(turn_, Counter::inserted) + counted(turn_, Counter::duplicates) +
+                             counted(turn_, Counter::dead_letters) + counted(turn_, Counter::released);
+        set(Counter::received, settled);
         add_to_shared_entry(turn_);
         bool news = false;
         for (int i = 0; i < kCounters; ++i) {
             const auto n = counted(turn_, static_cast<Counter>(i));
             count(total_, static_cast<Counter>(i), n);
-            pg_atomic_write_u64(&turn_.counters[i], 0);
+            set(static_cast<Counter>(i), 0);
             news |= n > 0;
         }
+        set(Counter::received, received - settled);
         return news;
     }
 
     std::string so_far() const {
         const auto number = [&](Counter counter) { return std::to_string(counted(total_, counter)); };
-        return number(Counter::received) + " messages received, " + number(Counter::inserted) + " inserted, " +
-               number(Counter::duplicates) + " duplicates, " + number(Counter::dead_letters) + " dead letters";
+        return number(Counter::received) + " messages received, " + number(Counter::inserted) +
+               " inserted, " + number(Counter::duplicates) + " duplicates, " + number(Counter::dead_letters) +
+               " dead letters";
     }
 
   private:
+    void set(Counter counter, std::int64_t n) {
+        pg_atomic_write_u64(&turn_.counters[static_cast<int>(counter)], static_cast<uint64>(n));
+    }
+
     PipelineEntry turn_, total_;
 };
 
@@ -81,7 +94,8 @@ class Tally {
 int sqlstate_of(const Trouble& trouble) {
     const char* code = trouble.code;
     const bool is_sqlstate = strlen(code) == 5 && strspn(code, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5;
-    return is_sqlstate ? MAKE_SQLSTATE(code[0], code[1], code[2], code[3], code[4]) : ERRCODE_CONNECTION_EXCEPTION;
+    return is_sqlstate ? MAKE_SQLSTATE(code[0], code[1], code[2], code[3], code[4])
+                       : ERRCODE_CONNECTION_EXCEPTION;
 }
 
 void run(Ingest& ingest, Tally& tally, const std::string& name) {
@@ -98,13 +112,17 @@ void run(Ingest& ingest, Tally& tally, const std::string& name) {
             pgstat_report_activity(STATE_RUNNING, activity.c_str());
             said = true;
         }
-        if (const auto trouble = ingest.stuck(now, kPatience))
-            throw make_error(sqlstate_of(*trouble), trouble->message, trouble->hint,
+        const auto stuck = ingest.stuck();
+        if (stuck && now - stuck->since >= kPatience)
+            throw make_error(sqlstate_of(stuck->trouble), stuck->trouble.message, stuck->trouble.hint,
                              "Before it stopped: " + tally.so_far() + ".");
         if (ingest.finished())
             break;
-        const auto timeout = ingest.timeout(std::chrono::steady_clock::now());
-        wait_for(ingest.descriptor(), timeout ? static_cast<long>(timeout->count()) : 1000, event);
+        auto timeout = ingest.timeout(std::chrono::steady_clock::now()).value_or(1s);
+        if (stuck)
+            timeout = std::min(timeout,
+                               std::chrono::ceil<std::chrono::milliseconds>(stuck->since + kPatience - now));
+        wait_for(ingest.descriptor(), static_cast<long>(timeout.count()), event);
     }
 }
 
@@ -161,10 +179,11 @@ PG_FUNCTION_INFO_V1(sqs_ingest_drain);
 Datum sqs_ingest_drain(PG_FUNCTION_ARGS) {
     using namespace sqs_ingest::pg;
     if (!may_commit(fcinfo))
-        ereport(ERROR, (errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
-                        errmsg("sqs_ingest_drain() cannot run inside a transaction block or a function"),
-                        errdetail("It commits after each batch, before it deletes the messages from the queue."),
-                        errhint("CALL it on its own, outside BEGIN … COMMIT.")));
+        ereport(ERROR,
+                (errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+                 errmsg("sqs_ingest_drain() cannot run inside a transaction block or a function"),
+                 errdetail("It commits after each batch, before it deletes the messages from the queue."),
+                 errhint("CALL it on its own, outside BEGIN and COMMIT.")));
     if (PG_ARGISNULL(0))
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("pipeline must not be null")));
     const char* name = text_to_cstring(PG_GETARG_TEXT_PP(0));
@@ -172,7 +191,8 @@ Datum sqs_ingest_drain(PG_FUNCTION_ARGS) {
     if (!PG_ARGISNULL(1))
         limit = PG_GETARG_INT64(1);
     if (limit && *limit < 0)
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("max_messages must not be negative")));
+        ereport(ERROR,
+                (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("max_messages must not be negative")));
     PreventCommandIfReadOnly("sqs_ingest_drain()");
     PreventCommandDuringRecovery("sqs_ingest_drain()");
     pg_entry([&] { drain(name, limit); });

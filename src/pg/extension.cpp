@@ -40,6 +40,12 @@ Extension require_extension() {
     return *extension;
 }
 
+Extension lock_extension() {
+    const auto extension = require_extension();
+    call_pg([&] { LockDatabaseObject(ExtensionRelationId, extension.oid, 0, AccessShareLock); });
+    return require_extension(); // it may have gone while we waited
+}
+
 AsExtensionOwner::AsExtensionOwner(const Extension& extension) {
     GetUserIdAndSecContext(&user_, &security_context_);
     guc_level_ = NewGUCNestLevel();

@@ -17,6 +17,9 @@ struct Extension {
 std::optional<Extension> find_extension();
 Extension require_extension(); // throws PgError
 
+// The same, and DROP EXTENSION waits until this transaction ends: for who takes more locks.
+Extension lock_extension();
+
 // Acts as the extension's owner, with a search_path of ours, while it lives: for statements on the
 // extension's own tables. A role's own search_path and operators must never be looked up with the owner's
 // rights.

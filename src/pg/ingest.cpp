@@ -1,5 +1,6 @@
 #include "pg/ingest.h"
 
+#include "core/policy/fault.h"
 #include "core/sqs/advice.h"
 #include "pg/durability.h"
 #include "pg/keyring.h"
@@ -29,12 +30,15 @@ constexpr auto kAttributesAge = 15min; // the queue's attributes are read again
 constexpr auto kSayAgain = 1min;       // before the log repeats that the same trouble has begun
 constexpr auto kPruneEvery = 1min;
 constexpr auto kRetentionMargin = 24h; // beyond the queue's retention before a ledger entry goes
-constexpr auto kPurgeAgain = 24h; // at the latest, while there are dead letters that will be too old
-constexpr auto kAbandonTime = 2s; // for the queue to take back what a failed session had in hand
+constexpr auto kPurgeAgain = 24h;      // at the latest, while there are dead letters that will be too old
+constexpr auto kPurgeFailed = 10min;   // until it is tried again
+constexpr auto kAbandonTime = 2s;      // for the queue to take back what a failed session had in hand
 constexpr auto kQuiet = 1s;            // without a message: idle
 constexpr int kRoundsOfEveryRow = 8;   // before a batch whose every row fails is blamed on its rows ...
+constexpr int kLoneFaults = 3;         // of a message that the database breaks at, while others are written
 constexpr int kRoundsOfOneRow = 3;     // ... and a batch of one
 constexpr BackoffRange kDatabaseBackoff{1s, 20s};
+constexpr BackoffRange kSessionDatabaseBackoff{100ms, 500ms}; // somebody waits
 
 double random_fraction() {
     return pg_prng_double(&pg_global_prng_state);
@@ -92,8 +96,9 @@ std::vector<std::string_view> views(const std::vector<std::string>& texts) {
 
 Ingest::Ingest(const Pipeline& pipeline, const Extension& extension, PipelineEntry& entry, WorkerSlot& slot,
                Host host, std::optional<DrainLimits> limits)
-    : pipeline_(pipeline), host_(host), limits_(limits), entry_(entry), slot_(slot), sink_(pipeline, extension, host),
-      client_(client_options(pipeline)), gate_(kMaxReceives, kMaxHeld), batch_limit_(kMaxBatch) {
+    : pipeline_(pipeline), host_(host), limits_(limits), entry_(entry), slot_(slot),
+      sink_(pipeline, extension, host), client_(client_options(pipeline)), gate_(kMaxReceives, kMaxHeld),
+      batch_limit_(kMaxBatch) {
     visibility_.write_time = 2 * kTransactionTimeout; // at once, and again with care
     if (pipeline.row.dead_letter_retention)
         next_purge_ = Instant::min(); // to find out when
@@ -102,7 +107,8 @@ Ingest::Ingest(const Pipeline& pipeline, const Extension& extension, PipelineEnt
 void Ingest::turn(Instant now) {
     last_turn_ = now;
     if (sink_ready_ && keyring_serial() != keyring_)
-        sink_ready_ = false; // another ring: held against the database's keys before anything is written with it
+        sink_ready_ =
+            false; // another ring: held against the database's keys before anything is written with it
     for (auto& event : client_.advance()) {
         if (auto* received = std::get_if<ReceiveResult>(&event.result)) {
             const auto receive = receives_.extract(event.id).mapped();
@@ -159,6 +165,29 @@ void Ingest::obstruct(Obstruction& obstruction, Trouble trouble, BackoffRange ra
     entry_.last_error = trouble;
 }
 
+// In a session, what no retry mends ends the call at once, and so does its own cancel.
+void Ingest::obstruct_queue(const ApiError& error, Instant now) {
+    const auto trouble = trouble_of(error, pipeline_);
+    const bool hopeless =
+        error.error_class == ErrorClass::configuration || error.error_class == ErrorClass::credentials;
+    if (host_ == Host::session && hopeless)
+        throw make_error(ERRCODE_CONNECTION_EXCEPTION, trouble.message, trouble.hint);
+    obstruct(queue_, trouble, backoff_range(error.error_class), now);
+}
+
+void Ingest::obstruct_database(const WriteFault& fault, Instant now) {
+    const auto& report = fault.report;
+    const bool mends_itself = fault.every_row || is_pipeline_fault(unpack_sql_state(report.sqlstate));
+    const auto trouble = trouble_of(fault, pipeline_);
+    if (host_ == Host::session && (!mends_itself || report.sqlstate == ERRCODE_QUERY_CANCELED))
+        throw make_error(report.sqlstate, report.message, trouble.hint);
+    obstruct(database_, trouble, database_backoff(), now);
+}
+
+BackoffRange Ingest::database_backoff() const {
+    return host_ == Host::session ? kSessionDatabaseBackoff : kDatabaseBackoff;
+}
+
 void Ingest::clear(Obstruction& obstruction, const char* what) {
     obstruction.backoff.reset();
     if (!obstruction.active)
@@ -186,7 +215,7 @@ void Ingest::on_attributes(const AttributesResult& result, Instant now) {
         if (attributes_read_)
             attributes_read_ = now;
         else
-            obstruct(queue_, trouble_of(error, pipeline_), backoff_range(error.error_class), now);
+            obstruct_queue(error, now);
         return;
     }
     const auto& attributes = result.outcome.value();
@@ -203,7 +232,9 @@ void Ingest::on_attributes(const AttributesResult& result, Instant now) {
 void Ingest::start_receives(Instant now) {
     // While something is wrong nothing more is received. One exception: a lone message that the table refuses
     // gets company, which tells whether it is the message or the table.
-    const bool lone_suspect = rounds_of_every_row_ > 0 && in_hand_.size() < 2;
+    const bool lone_suspect =
+        in_hand_.size() < 2 &&
+        (rounds_of_every_row_ > 0 || (!in_hand_.empty() && in_hand_.front().lone_faults > 0));
     if (stop_deadline_ || !attributes_read_ || !sink_ready_ || waits(queue_, now) ||
         (database_.active && !lone_suspect) || !unconfirmed_.receipts.empty() ||
         bytes_in_hand() > kMaxHeldBytes)
@@ -238,7 +269,7 @@ void Ingest::on_received(ReceiveResult result, const Receive& receive, Instant n
         count(Counter::receive_errors);
         gate_.failed();
         const auto& error = result.outcome.error();
-        obstruct(queue_, trouble_of(error, pipeline_), backoff_range(error.error_class), now);
+        obstruct_queue(error, now);
         return;
     }
     // One that was under way when another one failed tells nothing about now.
@@ -395,8 +426,7 @@ void Ingest::make_ready(Instant now) {
         return;
     }
     if (const auto fault = sink_.probe()) {
-        refuse_cancel(*fault);
-        obstruct(database_, trouble_of(*fault, pipeline_), kDatabaseBackoff, now);
+        obstruct_database(*fault, now);
         return;
     }
     sink_ready_ = true;
@@ -435,7 +465,14 @@ void Ingest::write(Instant now) {
     std::vector<Delivery> batch(std::make_move_iterator(in_hand_.begin()),
                                 std::make_move_iterator(in_hand_.begin() + static_cast<std::ptrdiff_t>(n)));
     in_hand_.erase(in_hand_.begin(), in_hand_.begin() + static_cast<std::ptrdiff_t>(n));
+    if (n == 1 && batch.front().lone_faults >= kLoneFaults)
+        batch.front().content = Rejection{Reason::row_error, {}, batch.front().sqlstate};
 
+    {
+        StateLock lock; // a write can take a while, and the last turn may have said "idle"
+        if (slot_.state == PipelineState::idle)
+            slot_.state = PipelineState::running;
+    }
     const int rounds = n == 1 ? kRoundsOfOneRow : kRoundsOfEveryRow;
     auto result = sink_.write(batch, current_keyring(), rounds_of_every_row_ >= rounds);
     if (result.ok()) {
@@ -443,9 +480,28 @@ void Ingest::write(Instant now) {
     } else {
         in_hand_.insert(in_hand_.begin(), std::make_move_iterator(batch.begin()),
                         std::make_move_iterator(batch.end()));
-        on_write_fault(result.error(), now);
+        if (n == 1)
+            note_lone_fault(result.error());
+        on_write_fault(result.error(), n, now);
     }
     count_in_hand();
+}
+
+// A lone message, in front, that the database would not take for reasons that usually are no row's: time,
+// resources, internal errors. The others get their turn; and if those are written while this one keeps
+// failing, it is the message after all.
+void Ingest::note_lone_fault(const WriteFault& fault) {
+    const std::string state = unpack_sql_state(fault.report.sqlstate);
+    const bool could_be_a_rows =
+        state == "57014" || state.starts_with("53") || state.starts_with("58") || state.starts_with("XX");
+    if (!could_be_a_rows)
+        return;
+    auto& delivery = in_hand_.front();
+    if (delivery.lone_faults == 0 || delivery.writes_at_fault < writes_)
+        ++delivery.lone_faults;
+    delivery.writes_at_fault = writes_;
+    delivery.sqlstate = state;
+    std::rotate(in_hand_.begin(), in_hand_.begin() + 1, in_hand_.end());
 }
 
 void Ingest::on_written(std::vector<Delivery> batch, const Written& written, Instant now) {
@@ -456,6 +512,7 @@ void Ingest::on_written(std::vector<Delivery> batch, const Written& written, Ins
     count(Counter::duplicates, fates[static_cast<int>(Fate::duplicate)]);
     count(Counter::dead_letters, fates[static_cast<int>(Fate::dead_letter)]);
     count(Counter::transactions);
+    ++writes_;
     if (fates[static_cast<int>(Fate::dead_letter)] > 0 && pipeline_.row.dead_letter_retention && !next_purge_)
         next_purge_ = now; // to find out when
 
@@ -481,20 +538,15 @@ void Ingest::on_written(std::vector<Delivery> batch, const Written& written, Ins
     confirm_commits(now);
 }
 
-// A session's own cancel ends what the session does.
-void Ingest::refuse_cancel(const WriteFault& fault) const {
-    if (host_ == Host::session && fault.report.sqlstate == ERRCODE_QUERY_CANCELED)
-        throw PgError(fault.report);
-}
-
-void Ingest::on_write_fault(const WriteFault& fault, Instant now) {
-    refuse_cancel(fault);
-    // A batch that takes too long is written in smaller pieces.
-    if (fault.report.sqlstate == ERRCODE_QUERY_CANCELED)
-        batch_limit_ = std::max<std::size_t>(1, batch_limit_ / 2);
+void Ingest::on_write_fault(const WriteFault& fault, std::size_t n, Instant now) {
+    // A batch that takes too long, or in which something breaks, is written in smaller pieces.
+    const int category = ERRCODE_TO_CATEGORY(fault.report.sqlstate);
+    if (fault.report.sqlstate == ERRCODE_QUERY_CANCELED || category == ERRCODE_INSUFFICIENT_RESOURCES ||
+        category == ERRCODE_SYSTEM_ERROR || category == ERRCODE_INTERNAL_ERROR)
+        batch_limit_ = std::max<std::size_t>(1, n / 2);
     rounds_of_every_row_ = fault.every_row ? rounds_of_every_row_ + 1 : 0;
     sink_ready_ = fault.every_row; // else probed before the next try
-    obstruct(database_, trouble_of(fault, pipeline_), kDatabaseBackoff, now);
+    obstruct_database(fault, now);
     if (stop_deadline_)
         release(std::exchange(in_hand_, {}));
 }
@@ -509,20 +561,24 @@ void Ingest::confirm_commits(Instant now) {
         // While stopping, the standbys are asked but not waited for.
         durable = durable_barrier(unconfirmed_.end, !stop_deadline_);
     } catch (const PgError& error) {
-        obstruct(database_, trouble_of(WriteFault{error.report()}, pipeline_), kDatabaseBackoff, now);
+        obstruct_database(WriteFault{error.report()}, now);
         return;
     }
     if (!durable && stop_deadline_) {
         unconfirmed_ = {}; // not deleted: they come back, and are recognised
         return;
     }
+    if (!durable && host_ == Host::session) // the wait was cancelled, and the cancel forgotten
+        throw make_error(ERRCODE_QUERY_CANCELED,
+                         "the synchronous standbys have not confirmed the last commit",
+                         "Its rows are stored; its messages come back and are recognised.");
     if (!durable) {
         obstruct(database_,
                  make_trouble("NotConfirmed", "the synchronous standbys have not confirmed the last commit",
                               "The messages are deleted when they have. Check the standbys and "
                               "synchronous_standby_names.",
                               GetCurrentTimestamp()),
-                 kDatabaseBackoff, now);
+                 database_backoff(), now);
         return;
     }
     if (strcmp(database_.trouble.code, "NotConfirmed") == 0)
@@ -589,7 +645,7 @@ void Ingest::prune_ledger(Instant now) {
         else
             latest_sent_ms_ = 0; // nothing to do before the next message
     } catch (const PgError& error) {
-        obstruct(database_, trouble_of(WriteFault{error.report()}, pipeline_), kDatabaseBackoff, now);
+        obstruct_database(WriteFault{error.report()}, now);
         sink_ready_ = false;
     }
 }
@@ -604,10 +660,14 @@ void Ingest::purge_dead_letters(Instant now) {
         if (next)
             next_purge_ = now + std::clamp<std::chrono::seconds>(*next, 1s, kPurgeAgain);
     } catch (const PgError& error) {
-        const WriteFault fault{error.report()};
-        refuse_cancel(fault);
-        obstruct(database_, trouble_of(fault, pipeline_), kDatabaseBackoff, now);
-        sink_ready_ = false;
+        if (host_ == Host::session)
+            throw;
+        // Ingestion goes on all the same.
+        call_pg([&] {
+            ereport(LOG, (errmsg("sqs_ingest pipeline \"%s\" could not remove old dead letters: %s",
+                                 NameStr(entry_.name), error.what())));
+        });
+        next_purge_ = now + kPurgeFailed;
     }
 }
 
@@ -649,11 +709,16 @@ bool Ingest::finished() const {
            messages_to_ask_for() == 0 && nothing_is_left();
 }
 
-std::optional<Trouble> Ingest::stuck(Instant now, std::chrono::milliseconds longer_than) const {
-    for (const auto* obstruction : {&queue_, &database_})
-        if (obstruction->active && now - obstruction->began > longer_than)
-            return obstruction->trouble;
-    return std::nullopt;
+std::optional<Ingest::Stuck> Ingest::stuck() const {
+    std::optional<Stuck> worst;
+    const auto consider = [&](const Obstruction& obstruction) {
+        if (obstruction.active && (!worst || obstruction.began < worst->since))
+            worst = Stuck{obstruction.began, obstruction.trouble};
+    };
+    consider(queue_);
+    if (rounds_of_every_row_ == 0) // else it is about to be decided
+        consider(database_);
+    return worst;
 }
 
 void Ingest::abandon(Instant now) {

@@ -23,8 +23,8 @@ struct DrainLimits {
 class Ingest {
   public:
     // Counts into `entry`, reports its state in `slot`. Without limits it goes on until stop().
-    Ingest(const Pipeline& pipeline, const Extension& extension, PipelineEntry& entry, WorkerSlot& slot, Host host,
-           std::optional<DrainLimits> limits = std::nullopt);
+    Ingest(const Pipeline& pipeline, const Extension& extension, PipelineEntry& entry, WorkerSlot& slot,
+           Host host, std::optional<DrainLimits> limits = std::nullopt);
 
     void turn(Instant now);
 
@@ -36,8 +36,12 @@ class Ingest {
     // With limits: they are reached, and everything received was written and deleted.
     bool finished() const;
 
-    // What has kept it from going on for longer than that.
-    std::optional<Trouble> stuck(Instant now, std::chrono::milliseconds longer_than) const;
+    // What keeps it from going on.
+    struct Stuck {
+        Instant since;
+        Trouble trouble;
+    };
+    std::optional<Stuck> stuck() const;
 
     // Gives back what was not written, without touching the database: after an error. Then stopped().
     void abandon(Instant now);
@@ -76,8 +80,8 @@ class Ingest {
     void write_when_due(Instant now);
     void write(Instant now);
     void on_written(std::vector<Delivery> batch, const Written& written, Instant now);
-    void on_write_fault(const WriteFault& fault, Instant now);
-    void refuse_cancel(const WriteFault& fault) const;
+    void note_lone_fault(const WriteFault& fault);
+    void on_write_fault(const WriteFault& fault, std::size_t n, Instant now); // n: the batch's size
     void confirm_commits(Instant now);
     void prune_ledger(Instant now);
     void purge_dead_letters(Instant now);
@@ -88,6 +92,9 @@ class Ingest {
     void report(Instant now);
 
     void obstruct(Obstruction& obstruction, Trouble trouble, BackoffRange range, Instant now);
+    void obstruct_queue(const ApiError& error, Instant now);
+    void obstruct_database(const WriteFault& fault, Instant now);
+    BackoffRange database_backoff() const;
     void clear(Obstruction& obstruction, const char* what);
     void count(Counter counter, std::int64_t n = 1) { pg::count(entry_, counter, n); }
     void count_in_hand();
@@ -113,8 +120,9 @@ class Ingest {
     Obstruction queue_;
     Obstruction database_;
     bool sink_ready_ = false;
-    std::uint64_t keyring_ = 0; // serial of the ring that the sink was made ready with
+    std::uint64_t keyring_ = 0;   // serial of the ring that the sink was made ready with
     int rounds_of_every_row_ = 0; // in a row, of one batch
+    std::uint64_t writes_ = 0;    // that succeeded
 
     ReceiveGate gate_;
     VisibilityPolicy visibility_;
@@ -123,7 +131,7 @@ class Ingest {
     std::optional<TransferId> attributes_request_;
     Instant next_prune_;
     std::optional<Instant> next_purge_; // of dead letters; empty: none is there
-    std::int64_t latest_sent_ms_ = 0; // the queue's clock, as its newest message shows it
+    std::int64_t latest_sent_ms_ = 0;   // the queue's clock, as its newest message shows it
 
     std::map<TransferId, Receive> receives_;
     std::int64_t received_ = 0;

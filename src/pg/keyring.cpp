@@ -50,12 +50,23 @@ void warn_about(const KeyringFileError& error) {
 }
 
 PgError other_key(std::int64_t id) {
-    return make_error(ERRCODE_CONFIG_FILE_ERROR,
-                      "key " + std::to_string(id) + " of keyring file \"" + keyring_path() +
-                          "\" is not the key that this database was used with",
-                      "Put back the keyring file from its backup, and reload. mask_keys() shows which keys differ. A "
-                      "new key needs an id of its own, higher than all others.",
-                      "With another key equal values would no longer have equal masks.");
+    return make_error(
+        ERRCODE_CONFIG_FILE_ERROR,
+        "key " + std::to_string(id) + " of keyring file \"" + keyring_path() +
+            "\" is not the key that this database was used with",
+        "Put back the keyring file from its backup, and reload. mask_keys() shows which keys differ. A "
+        "new key needs an id of its own, higher than all others.",
+        "With another key equal values would no longer have equal masks.");
+}
+
+PgError lost_key(std::int64_t id, std::int64_t primary) {
+    return make_error(
+        ERRCODE_CONFIG_FILE_ERROR,
+        "key " + std::to_string(id) + ", which this database was used with, is not in keyring file \"" +
+            keyring_path() + "\", whose newest key is " + std::to_string(primary),
+        "Put back the newest keyring file, and reload. To give that key up for good, delete its row of "
+        "sqs_ingest_key.",
+        "With an older key equal values would no longer have equal masks.");
 }
 
 void compare(const Keyring& ring, const std::vector<RecordedKey>& recorded) {
@@ -64,6 +75,9 @@ void compare(const Keyring& ring, const std::vector<RecordedKey>& recorded) {
         if (key && key->fingerprint != known.fingerprint)
             throw other_key(known.id);
     }
+    // Old keys may go. Without the newest one the primary would be an older one again, without a word.
+    if (!recorded.empty() && recorded.back().id > ring.primary().id)
+        throw lost_key(recorded.back().id, ring.primary().id);
 }
 
 } // namespace
@@ -105,10 +119,12 @@ const Keyring& verified_keyring() {
 std::vector<RecordedKey> recorded_keys(const Extension& extension, Effect effect) {
     AsExtensionOwner as_owner(extension);
     std::vector<RecordedKey> keys;
-    for (const auto& row : query("SELECT id::pg_catalog.text, fingerprint, recorded_at::pg_catalog.text FROM " +
+    for (const auto& row : query("SELECT id::pg_catalog.text, fingerprint, (extract(epoch FROM recorded_at) "
+                                 "* 1000000)::pg_catalog.int8::pg_catalog.text FROM " +
                                      extension.table("sqs_ingest_key") + " ORDER BY id",
                                  {}, effect))
-        keys.push_back({std::stoll(*row[0]), *row[1], *row[2]});
+        keys.push_back({std::stoll(*row[0]), *row[1],
+                        std::stoll(*row[2]) - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY});
     return keys;
 }
 
@@ -136,10 +152,11 @@ const Keyring& record_keyring(const Extension& extension) {
 
 std::string create_keyring(const Extension& extension) {
     if (!recorded_keys(extension).empty())
-        throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                         "this database was used with masking keys that a new keyring would not have",
-                         "Put back the keyring file from its backup. To begin anew, with masks that match none made "
-                         "before, delete the rows of sqs_ingest_key first.");
+        throw make_error(
+            ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "this database was used with masking keys that a new keyring would not have",
+            "Put back the keyring file from its backup. To begin anew, with masks that match none made "
+            "before, delete the rows of sqs_ingest_key first.");
     prepare_secure_memory();
     const std::string path = keyring_path();
     const auto ring = create_keyring_file(path);

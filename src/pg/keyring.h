@@ -22,7 +22,7 @@ const Keyring& verified_keyring();
 struct RecordedKey {
     std::int64_t id;
     std::string fingerprint;
-    std::string recorded_at; // as timestamptz writes it
+    TimestampTz recorded_at;
 };
 std::vector<RecordedKey> recorded_keys(const Extension& extension, Effect effect = Effect::writes);
 

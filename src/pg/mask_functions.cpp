@@ -1,5 +1,5 @@
-// mask(), mask_candidates(), mask_rewrap(), mask_keys() and sqs_ingest_create_keyring(). The same masking code
-// as the worker's. unmask() has a file of its own.
+// mask(), mask_candidates(), mask_rewrap(), mask_keys() and sqs_ingest_create_keyring(). The same masking
+// code as the worker's. unmask() has a file of its own.
 #include "core/transform/ip.h"
 #include "core/transform/mask.h"
 #include "pg/arrays.h"
@@ -25,9 +25,10 @@ const MaskMethod& default_method() {
 MaskMethod named_method(std::string_view name) {
     const auto method = parse_mask_method(name);
     if (!method)
-        throw make_error(ERRCODE_INVALID_PARAMETER_VALUE, "unknown masking method \"" + std::string(name) + "\"",
-                         "Valid methods are \"hmac\", \"siv\", \"sha256\", \"sha256:N\" with N from 1 to 64, and "
-                         "\"md5\".");
+        throw make_error(
+            ERRCODE_INVALID_PARAMETER_VALUE, "unknown masking method \"" + std::string(name) + "\"",
+            "Valid methods are \"hmac\", \"siv\", \"sha256\", \"sha256:N\" with N from 1 to 64, and "
+            "\"md5\".");
     return *method;
 }
 
@@ -85,7 +86,7 @@ struct KeyState {
     bool is_primary;
     const char* state;
     std::string fingerprint;
-    std::optional<std::string> recorded_at;
+    TimestampTz recorded_at; // 0: not recorded
 };
 
 std::vector<KeyState> key_states() {
@@ -93,10 +94,10 @@ std::vector<KeyState> key_states() {
     const Keyring& ring = current_keyring(); // not verified: this shows what would be refused
     std::map<std::int64_t, KeyState> states;
     for (const auto& key : ring.keys())
-        states[key.id] = {key.id, key.id == ring.primary().id, "new", key.fingerprint, std::nullopt};
+        states[key.id] = {key.id, key.id == ring.primary().id, "new", key.fingerprint, 0};
     for (const auto& known : recorded_keys(require_extension(), Effect::reads)) {
-        auto [found, only_here] = states.try_emplace(
-            known.id, KeyState{known.id, false, "missing", known.fingerprint, std::nullopt});
+        auto [found, only_here] =
+            states.try_emplace(known.id, KeyState{known.id, false, "missing", known.fingerprint, 0});
         if (!only_here)
             found->second.state = found->second.fingerprint == known.fingerprint ? "ok" : "different";
         found->second.recorded_at = known.recorded_at;
@@ -111,11 +112,9 @@ void put_keys(ReturnSetInfo* result) {
     for (const auto& key : key_states())
         call_pg([&] {
             Datum values[] = {Int64GetDatum(key.id), BoolGetDatum(key.is_primary),
-                              CStringGetTextDatum(key.state), server_text_datum(Text(key.fingerprint)), Datum(0)};
-            bool nulls[] = {false, false, false, false, !key.recorded_at};
-            if (key.recorded_at)
-                values[4] = DirectFunctionCall3(timestamptz_in, CStringGetDatum(key.recorded_at->c_str()),
-                                                ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+                              CStringGetTextDatum(key.state), server_text_datum(Text(key.fingerprint)),
+                              TimestampTzGetDatum(key.recorded_at)};
+            bool nulls[] = {false, false, false, false, key.recorded_at == 0};
             tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
         });
 }

@@ -28,31 +28,43 @@ std::optional<ColumnType> column_type(Oid type, int32 modifier) {
     }
 }
 
-void check_target_owner(const Pipeline& pipeline, Oid table) {
+// Its triggers run with the rights of the pipeline's owner, so a table's owner must have those rights anyway:
+// the same role, a member of it, or a superuser.
+void check_owner_of_table(const Pipeline& pipeline, Oid table, const std::string& what) {
+    const Oid owner = pipeline.row.owner;
     struct Found {
-        bool exists;
         Oid owner;
+        bool trusted;
     };
     const Found found = ask_pg([&] {
         Found result{};
         HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
         if (HeapTupleIsValid(tuple)) {
-            result = {true, reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner};
+            result.owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner;
             ReleaseSysCache(tuple);
+            result.trusted = has_privs_of_role(result.owner, owner);
         }
         return result;
     });
-    // The table's owner must have the pipeline owner's rights anyway: the same role, a member of it, or a
-    // superuser.
-    const Oid owner = pipeline.row.owner;
-    const bool trusted = found.exists && ask_pg([&] { return has_privs_of_role(found.owner, owner); });
-    if (!trusted)
+    if (!found.trusted)
         throw make_error(ERRCODE_INSUFFICIENT_PRIVILEGE,
-                         "target table " + pipeline.row.target + " belongs to role \"" +
-                             role_name(found.owner) + "\", which pipeline \"" + pipeline.row.name +
-                             "\" does not trust",
+                         what + " belongs to role \"" + role_name(found.owner) + "\", which pipeline \"" +
+                             pipeline.row.name + "\" does not trust",
                          "Its triggers would run with the rights of \"" + role_name(owner) +
                              "\". Make the table's owner the owner of the pipeline, or the other way round.");
+}
+
+void check_target_owner(const Pipeline& pipeline, Oid table) {
+    const std::string target = "target table " + pipeline.row.target;
+    check_owner_of_table(pipeline, table, target);
+    if (!ask_pg([&] { return get_rel_relkind(table) == RELKIND_PARTITIONED_TABLE; }))
+        return;
+    const List* partitions = ask_pg([&] { return find_all_inheritors(table, NoLock, nullptr); });
+    for (int i = 1; i < list_length(partitions); ++i) { // the first is the table itself
+        const Oid partition = list_nth_oid(partitions, i);
+        check_owner_of_table(pipeline, partition,
+                             "partition " + qualified_name_of(partition) + " of " + target);
+    }
 }
 
 // Where the pipeline's messages come from.
@@ -92,16 +104,17 @@ std::optional<PipelineRow> read_pipeline(const Extension& extension, const std::
         return std::nullopt;
     const auto& row = rows.front();
     return PipelineRow{
-        *row[0],           static_cast<Oid>(std::stoul(*row[1])), row[2], *row[3], *row[4], *row[5],
-        std::stoi(*row[6]), row[7]};
+        *row[0], static_cast<Oid>(std::stoul(*row[1])), row[2], *row[3], *row[4], *row[5], std::stoi(*row[6]),
+        row[7]};
 }
 
 PipelineRow require_pipeline(const Extension& extension, const std::string& name) {
     auto row = read_pipeline(extension, name);
     if (!row)
-        throw make_error(ERRCODE_UNDEFINED_OBJECT, "pipeline \"" + name + "\" does not exist",
-                         "The table sqs_ingest_pipeline lists the pipelines; sqs_ingest_start() without an argument "
-                         "makes \"user_logins\".");
+        throw make_error(
+            ERRCODE_UNDEFINED_OBJECT, "pipeline \"" + name + "\" does not exist",
+            "The table sqs_ingest_pipeline lists the pipelines; sqs_ingest_start() without an argument "
+            "makes \"user_logins\".");
     return *row;
 }
 
@@ -109,8 +122,8 @@ std::uint64_t Pipeline::version() const {
     std::string all;
     for (const auto& part :
          {row.name, std::to_string(row.owner), queue_url, endpoint.origin(), region, row.target, row.columns,
-          row.mask_method, std::to_string(row.workers), row.dead_letter_retention.value_or(""), credentials.profile, credentials.config_file,
-          credentials.credentials_file, http.ca_file}) {
+          row.mask_method, std::to_string(row.workers), row.dead_letter_retention.value_or(""),
+          credentials.profile, credentials.config_file, credentials.credentials_file, http.ca_file}) {
         all += part;
         all += '\0';
     }

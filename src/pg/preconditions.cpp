@@ -24,11 +24,22 @@ void require_own_pipeline(const PipelineRow& row) {
 
 void require_being_owner(const PipelineRow& row, const char* what) {
     require_own_pipeline(row);
+    const std::string owner = role_name(row.owner);
+    const bool safe = ask_pg([&] {
+        return has_privs_of_role(row.owner, GetSessionUserId()) &&
+               has_privs_of_role(row.owner, GetAuthenticatedUserId());
+    });
+    if (!safe)
+        throw make_error(ERRCODE_INSUFFICIENT_PRIVILEGE,
+                         std::string(what) + " must be run by role \"" + owner +
+                             "\", the owner of pipeline \"" + row.name + "\"",
+                         "Connect as \"" + owner +
+                             "\". SET ROLE is not enough: a trigger of the target table could RESET ROLE.");
     if (GetUserId() != row.owner)
         throw make_error(ERRCODE_INSUFFICIENT_PRIVILEGE,
-                         std::string(what) + " writes as its caller, who must be role \"" + role_name(row.owner) +
+                         std::string(what) + " must be run by role \"" + owner +
                              "\", the owner of pipeline \"" + row.name + "\"",
-                         "Run SET ROLE first: the target table's triggers must not run with anybody else's rights.");
+                         "Run SET ROLE, or connect as \"" + owner + "\".");
 }
 
 void report(const std::optional<Obstacle>& obstacle) {
@@ -42,8 +53,8 @@ std::optional<Obstacle> preload_obstacle() {
     const char* others = GetConfigOption("shared_preload_libraries", true, false);
     const std::string list = others && *others ? std::string(others) + ",sqs_ingest" : "sqs_ingest";
     return Obstacle{"sqs_ingest is not in shared_preload_libraries, so there is no background worker",
-                    "Add this line to postgresql.conf and restart the server: shared_preload_libraries = '" + list +
-                        "'"};
+                    "Add this line to postgresql.conf and restart the server: shared_preload_libraries = '" +
+                        list + "'"};
 }
 
 std::optional<Obstacle> queue_obstacle(const Pipeline& pipeline, const PipelineNames& enabled_here) {
@@ -58,7 +69,8 @@ std::optional<Obstacle> queue_obstacle(const Pipeline& pipeline, const PipelineN
     }
     if (other.empty())
         return std::nullopt;
-    return Obstacle{"queue \"" + pipeline.queue_url + "\" already feeds pipeline \"" + other + "\" in this cluster",
+    return Obstacle{"queue \"" + pipeline.queue_url + "\" already feeds pipeline \"" + other +
+                        "\" in this cluster",
                     "Stop that pipeline, or give this one another queue."};
 }
 

@@ -9,8 +9,9 @@ namespace sqs_ingest::pg {
 // Throws PgError for a caller who is neither the pipeline's owner nor a member of that role, nor a superuser.
 void require_own_pipeline(const PipelineRow& row);
 
-// Throws PgError for a caller who is not the owner itself: what writes to the target runs its triggers, with
-// the caller's rights.
+// For what writes to the target in a session, and so runs its triggers there: throws PgError unless the
+// caller is the owner itself, and nobody that a trigger could become by RESET ROLE or RESET SESSION
+// AUTHORIZATION can do more than the owner.
 void require_being_owner(const PipelineRow& row, const char* what);
 
 void report(const std::optional<Obstacle>& obstacle); // throws it as a PgError

@@ -23,6 +23,12 @@ std::string oid_array(const List* roles) {
     return array + "}";
 }
 
+// Before any table: in the order of start() and stop().
+void lock_if_installed() {
+    if (find_extension())
+        lock_enabled_pipelines();
+}
+
 void drop_pipelines_of(List* roles) {
     const auto extension = find_extension();
     if (!extension)
@@ -34,6 +40,10 @@ void drop_pipelines_of(List* roles) {
         dropped = query("DELETE FROM " + extension->table("sqs_ingest_pipeline") +
                             " WHERE owner::oid = ANY ($1::oid[]) RETURNING name",
                         {oid_array(roles)});
+        // The next pipeline of that name may be somebody else's.
+        for (const auto& row : dropped)
+            for (const char* table : {"sqs_ingest_dead_letter", "sqs_ingest_ledger"})
+                query("DELETE FROM " + extension->table(table) + " WHERE pipeline = $1", {row[0]});
     }
     if (dropped.empty())
         return;
@@ -66,8 +76,10 @@ static void on_utility(PlannedStmt* planned, const char* query_string, bool read
     auto* run = previous_utility_hook ? previous_utility_hook : standard_ProcessUtility;
     Node* statement = planned->utilityStmt;
     const bool drops = IsA(statement, DropOwnedStmt), reassigns = IsA(statement, ReassignOwnedStmt);
-    // First the statement itself, which checks what the caller may do. It may be a ROLLBACK that frees its own
-    // tree: that is looked at again only where we know better.
+    // First the statement itself, which checks what the caller may do. It may be a ROLLBACK that frees its
+    // own tree: that is looked at again only where we know better.
+    if (drops)
+        pg_entry([] { lock_if_installed(); });
     run(planned, query_string, read_only_tree, context, parameters, environment, destination, completion);
 
     if (drops) {

@@ -34,11 +34,12 @@ void note(const std::string& name, const Finding& finding) {
     if (!entry)
         return;
     entry->scouted = true;
+    const bool obstacle_gone = entry->obstacle.message[0] && !finding.obstacle;
     entry->obstacle = {};
     if (finding.pipeline) {
         const auto& pipeline = *finding.pipeline;
         const auto version = pipeline.version();
-        if (entry->version != version) {
+        if (entry->version != version || obstacle_gone) {
             entry->failures = 0;
             entry->not_before = 0;
         }

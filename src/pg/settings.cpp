@@ -40,9 +40,9 @@ std::string url_objection(std::string_view text) {
 }
 
 std::string method_objection(std::string_view text) {
-    return parse_mask_method(text)
-               ? ""
-               : "Valid methods are \"hmac\", \"siv\", \"sha256\", \"sha256:N\" with N from 1 to 64, and \"md5\".";
+    return parse_mask_method(text) ? ""
+                                   : "Valid methods are \"hmac\", \"siv\", \"sha256\", \"sha256:N\" with N "
+                                     "from 1 to 64, and \"md5\".";
 }
 
 std::string region_objection(std::string_view text) {
@@ -105,8 +105,8 @@ void define_settings(bool preloading) {
                   "Path of the CA certificates that TLS servers are checked with.",
                   "Empty means the system's.", nullptr, GUC_SUPERUSER_ONLY);
     define_string("sqs_ingest.mask_method", &mask_method, "hmac",
-                  "Masking method of mask() and of new pipelines.", "One of hmac, siv, sha256, sha256:N, md5.",
-                  check_method);
+                  "Masking method of mask() and of new pipelines.",
+                  "One of hmac, siv, sha256, sha256:N, md5.", check_method);
     define_string("sqs_ingest.mask_keyring", &mask_keyring, "", "Path of the file with the masking keys.",
                   "Empty means sqs_ingest.keyring beside postgresql.conf.", nullptr, GUC_SUPERUSER_ONLY);
     // Sizes shared memory, so only the postmaster can declare it.

@@ -87,8 +87,8 @@ TimestampTz ledger_time(const Message& message) {
 } // namespace
 
 Sink::Sink(const Pipeline& pipeline, const Extension& extension, Host host)
-    : pipeline_(pipeline), extension_(extension), host_(host),
-      transform_{pipeline.mapping, {}, pipeline.mask_method} {}
+    : pipeline_(pipeline), extension_(extension),
+      host_(host), transform_{pipeline.mapping, {}, pipeline.mask_method} {}
 
 Sink::~Sink() {
     forget_plans();
@@ -194,7 +194,7 @@ Result<Written, WriteFault> Sink::write_with_care(const std::vector<Delivery>& b
         (written.fates[position] == Fate::inserted ? rows : rejected).push_back(position);
 
     std::vector<Refused> refused;
-    insert_bisecting(batch, rows.data(), rows.size(), refused);
+    insert_bisecting(batch, rows.data(), rows.size(), Deferred::settle, refused);
     const bool every_row = !refused.empty() && refused.size() == rows.size() &&
                            std::all_of(refused.begin(), refused.end(), [&](const Refused& one) {
                                return one.report.sqlstate == refused.front().report.sqlstate;
@@ -282,7 +282,7 @@ void Sink::insert_rows(const std::vector<Delivery>& batch, const std::size_t* po
 }
 
 void Sink::insert_bisecting(const std::vector<Delivery>& batch, const std::size_t* positions, std::size_t n,
-                            std::vector<Refused>& refused) {
+                            Deferred deferred, std::vector<Refused>& refused) {
     if (n == 0)
         return;
     try {
@@ -291,7 +291,10 @@ void Sink::insert_bisecting(const std::vector<Delivery>& batch, const std::size_
             call_pg([] { restore_settings(); }); // after the triggers of the part before
         insert_rows(batch, positions, n);
         // Deferred constraints would fail at commit, for the whole batch.
-        call_pg([] { SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0); });
+        if (deferred == Deferred::settle)
+            check_deferred_constraints();
+        else
+            try_deferred_constraints();
         subtransaction.release();
         return;
     } catch (const PgError& error) {
@@ -302,8 +305,17 @@ void Sink::insert_bisecting(const std::vector<Delivery>& batch, const std::size_
             return;
         }
     }
-    insert_bisecting(batch, positions, n / 2, refused);
-    insert_bisecting(batch, positions + n / 2, n - n / 2, refused);
+    insert_bisecting(batch, positions, n / 2, deferred, refused);
+    insert_bisecting(batch, positions + n / 2, n - n / 2, deferred, refused);
+}
+
+void check_deferred_constraints() {
+    call_pg([] { SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0); });
+}
+
+void try_deferred_constraints() {
+    Subtransaction rolled_back;
+    check_deferred_constraints();
 }
 
 std::vector<Sink::Refused> Sink::insert(const std::vector<Delivery>& batch) {
@@ -312,7 +324,7 @@ std::vector<Sink::Refused> Sink::insert(const std::vector<Delivery>& batch) {
         if (std::holds_alternative<Row>(batch[i].content))
             rows.push_back(i);
     std::vector<Refused> refused;
-    insert_bisecting(batch, rows.data(), rows.size(), refused);
+    insert_bisecting(batch, rows.data(), rows.size(), Deferred::try_only, refused);
     return refused;
 }
 
@@ -337,7 +349,9 @@ void Sink::insert_dead_letters(const std::vector<Delivery>& batch, const Positio
     };
     for (const auto position : rejected) {
         const auto& rejection = std::get<Rejection>(batch[position].content);
-        add(batch[position].message, to_string(rejection.reason)).field = rejection.field;
+        auto& letter = add(batch[position].message, to_string(rejection.reason));
+        letter.field = rejection.field;
+        letter.sqlstate = rejection.sqlstate;
     }
     std::vector<std::string> states;
     states.reserve(refused.size()); // the views below point into it
@@ -410,14 +424,15 @@ std::optional<std::chrono::seconds> Sink::purge_dead_letters() {
         const std::string letters = extension_.table("sqs_ingest_dead_letter");
         const std::vector<std::optional<std::string>> parameters{pipeline_.row.name,
                                                                  pipeline_.row.dead_letter_retention};
-        query("DELETE FROM " + letters + " WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT id FROM " + letters +
+        query("DELETE FROM " + letters + " WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT id FROM " +
+                  letters +
                   " WHERE pipeline = $1 AND created_at < now() - $2::interval ORDER BY created_at LIMIT " +
                   std::to_string(kPruneStep) + "))",
               parameters);
-        const auto rows =
-            query("SELECT greatest(0, ceil(extract(epoch FROM min(created_at) + $2::interval - now())))::text FROM " +
-                      letters + " WHERE pipeline = $1",
-                  parameters);
+        const auto rows = query("SELECT greatest(0, ceil(extract(epoch FROM min(created_at) + $2::interval - "
+                                "now())))::text FROM " +
+                                    letters + " WHERE pipeline = $1",
+                                parameters);
         if (rows.front()[0])
             next = std::chrono::seconds(std::stoll(*rows.front()[0]));
     }

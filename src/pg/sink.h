@@ -56,7 +56,8 @@ class Sink {
     };
 
     // Inserts the rows of a batch in the transaction that is open, without ledger and dead letters; returns
-    // those that the table refused. Throws PgError when the pipeline is at fault. After rehearse().
+    // those that the table refused. Deferred constraints are tried, and stay deferred. Throws PgError when
+    // the pipeline is at fault. After rehearse().
     std::vector<Refused> insert(const std::vector<Delivery>& batch);
 
     // Removes at most kPruneStep ledger entries of messages sent before `sent_before`; returns how many.
@@ -76,8 +77,12 @@ class Sink {
 
     Positions enter_into_ledger(const std::vector<Delivery>& batch, std::vector<Fate>& fates);
     void insert_rows(const std::vector<Delivery>& batch, const std::size_t* positions, std::size_t n);
+    enum class Deferred {
+        settle,  // checked for good
+        try_only // checked, and again at the commit, which is not ours
+    };
     void insert_bisecting(const std::vector<Delivery>& batch, const std::size_t* positions, std::size_t n,
-                          std::vector<Refused>& refused);
+                          Deferred deferred, std::vector<Refused>& refused);
     void insert_dead_letters(const std::vector<Delivery>& batch, const Positions& rejected,
                              const std::vector<Refused>& refused, const Keyring& keyring);
     void prepare();
@@ -93,5 +98,9 @@ class Sink {
     SPIPlanPtr ledger_ = nullptr;
     SPIPlanPtr dead_letter_ = nullptr;
 };
+
+// SET CONSTRAINTS ALL IMMEDIATE in the transaction that is open; throws PgError when one is violated.
+void check_deferred_constraints();
+void try_deferred_constraints(); // and leaves them as they were
 
 } // namespace sqs_ingest::pg

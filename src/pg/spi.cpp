@@ -16,8 +16,7 @@ struct Cells {
 Cells run(const char* sql, int n, const Datum* values, const char* nulls, bool read_only) {
     Oid types[kMaxParameters];
     std::fill(types, types + n, TEXTOID);
-    const int code =
-        SPI_execute_with_args(sql, n, types, const_cast<Datum*>(values), nulls, read_only, 0);
+    const int code = SPI_execute_with_args(sql, n, types, const_cast<Datum*>(values), nulls, read_only, 0);
     if (code < 0)
         elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(code));
     Cells cells{};
@@ -35,20 +34,41 @@ Cells run(const char* sql, int n, const Datum* values, const char* nulls, bool r
     return cells;
 }
 
+// What one query leaves behind, gone when its rows were copied.
+class Scratch {
+  public:
+    Scratch()
+        : context_(ask_pg([] {
+              return AllocSetContextCreate(CurrentMemoryContext, "sqs_ingest query", ALLOCSET_SMALL_SIZES);
+          })) {}
+    ~Scratch() { MemoryContextDelete(context_); }
+    Scratch(const Scratch&) = delete;
+    Scratch& operator=(const Scratch&) = delete;
+    MemoryContext context() const { return context_; }
+
+  private:
+    MemoryContext context_;
+};
+
 } // namespace
 
 std::vector<TextRow> query(const std::string& sql, const std::vector<std::optional<std::string>>& parameters,
                            Effect effect) {
     if (parameters.size() > kMaxParameters)
         throw std::logic_error("too many parameters");
+    const Scratch scratch;
     const Cells cells = ask_pg([&] {
+        MemoryContext outside = MemoryContextSwitchTo(scratch.context());
         Datum values[kMaxParameters];
         char nulls[kMaxParameters];
         for (std::size_t i = 0; i < parameters.size(); ++i) {
             nulls[i] = parameters[i] ? ' ' : 'n';
             values[i] = parameters[i] ? CStringGetTextDatum(parameters[i]->c_str()) : Datum(0);
         }
-        return run(sql.c_str(), static_cast<int>(parameters.size()), values, nulls, effect == Effect::reads);
+        const Cells result =
+            run(sql.c_str(), static_cast<int>(parameters.size()), values, nulls, effect == Effect::reads);
+        MemoryContextSwitchTo(outside);
+        return result;
     });
     std::vector<TextRow> rows(cells.rows);
     for (uint64 row = 0; row < cells.rows; ++row)

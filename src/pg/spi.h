@@ -7,10 +7,14 @@ namespace sqs_ingest::pg {
 
 using TextRow = std::vector<std::optional<std::string>>;
 
-enum class Effect { writes, reads }; // what only reads sees what the calling query sees, and may run in parallel mode
+enum class Effect {
+    writes,
+    reads
+}; // what only reads sees what the calling query sees, and may run in parallel mode
 
 // Runs one statement with text parameters ($1…); returns its rows. Throws PgError.
-std::vector<TextRow> query(const std::string& sql, const std::vector<std::optional<std::string>>& parameters = {},
+std::vector<TextRow> query(const std::string& sql,
+                           const std::vector<std::optional<std::string>>& parameters = {},
                            Effect effect = Effect::writes);
 
 // An SPI connection in a session's own transaction, closed when it goes unless an error is on its way: then

@@ -2,8 +2,10 @@
 // view pg_stat_sqs_ingest joins it with the pipelines; sqs_ingest_status() shows that as JSON.
 #include "pg/durability.h"
 #include "pg/enabled.h"
+#include "pg/extension.h"
 #include "pg/settings.h"
 #include "pg/shared_state.h"
+#include "pg/spi.h"
 
 #include <nlohmann/json.hpp>
 
@@ -73,6 +75,9 @@ Summary summarise(const Snapshot& snapshot, bool enabled) {
     if (!enabled)
         return {PipelineState::stopped,
                 words("the pipeline is not enabled", "Run sqs_ingest_start() to enable it.")};
+    if (RecoveryInProgress())
+        return {PipelineState::stopped,
+                words("this server is a standby", "The pipeline starts by itself on promotion.")};
     if (!ingest_enabled())
         return {PipelineState::stopped,
                 words("sqs_ingest.enabled is off", "Set it on in postgresql.conf and reload.")};
@@ -80,7 +85,7 @@ Summary summarise(const Snapshot& snapshot, bool enabled) {
         return {PipelineState::cannot_start, words("the launcher of sqs_ingest does not run",
                                                    "It starts with the server if max_worker_processes has "
                                                    "room for it, and again some seconds after "
-                                                   "it ended; never on a standby.")};
+                                                   "it ended.")};
     if (entry.obstacle.message[0])
         return {PipelineState::cannot_start, entry.obstacle};
     if (entry.failures > 0 && entry.last_error.message[0])
@@ -146,20 +151,59 @@ void put_row(ReturnSetInfo* result, const Snapshot& snapshot, const Summary& sum
     });
 }
 
-// Monitoring roles see all; a role sees its own.
-bool may_see(const PipelineEntry& entry) {
-    return ask_pg([&] {
-        return has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS) ||
-               (OidIsValid(entry.owner) && has_privs_of_role(GetUserId(), entry.owner));
-    });
+// Monitoring roles see all pipelines, others their own, by the catalog: what the launcher knows may be old.
+class Sight {
+  public:
+    Sight() : sees_all_(ask_pg([] { return has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS); })) {
+        if (sees_all_)
+            return;
+        SpiConnection spi;
+        const auto extension = require_extension();
+        AsExtensionOwner as_owner(extension);
+        for (const auto& row :
+             query("SELECT name, owner::oid::text FROM " + extension.table("sqs_ingest_pipeline"), {},
+                   Effect::reads))
+            owners_[*row[0]] = static_cast<Oid>(std::stoul(*row[1]));
+    }
+
+    bool sees(const std::string& pipeline) const {
+        if (sees_all_)
+            return true;
+        const auto owner = owners_.find(pipeline);
+        return owner != owners_.end() &&
+               ask_pg([&] { return has_privs_of_role(GetUserId(), owner->second); });
+    }
+
+  private:
+    bool sees_all_;
+    std::map<std::string, Oid> owners_;
+};
+
+// An enabled pipeline that the launcher has not seen yet, or that no launcher will see.
+Snapshot unseen(const std::string& name) {
+    Snapshot snapshot{};
+    initialise_entry(snapshot.entry, MyDatabaseId, name.c_str());
+    snapshot.entry.stats_since = 0;
+    StateLock lock(LW_SHARED);
+    snapshot.launcher_runs = shared_state()->launcher != 0;
+    return snapshot;
 }
 
 void put_all(ReturnSetInfo* result) {
     if (!shared_state())
         return;
     const auto enabled = enabled_pipelines();
-    for (const auto& snapshot : take_snapshots()) {
-        if (!may_see(snapshot.entry))
+    auto snapshots = take_snapshots();
+    for (const auto& name : enabled) {
+        const bool seen = std::any_of(snapshots.begin(), snapshots.end(), [&](const Snapshot& snapshot) {
+            return name == NameStr(snapshot.entry.name);
+        });
+        if (!seen)
+            snapshots.push_back(unseen(name));
+    }
+    const Sight sight;
+    for (const auto& snapshot : snapshots) {
+        if (!sight.sees(NameStr(snapshot.entry.name)))
             continue;
         const auto summary = summarise(snapshot, enabled.count(NameStr(snapshot.entry.name)) > 0);
         put_row(result, snapshot, summary, workers_json(snapshot.workers).c_str());

@@ -16,8 +16,8 @@ void set_for_transaction(const char* name, const char* value) {
 }
 
 [[noreturn]] void exit_after_failed_abort(const ErrorReport& report) {
-    ereport(FATAL, (errcode(report.sqlstate),
-                    errmsg_internal("could not abort a transaction: %s", report.message)));
+    ereport(FATAL,
+            (errcode(report.sqlstate), errmsg_internal("could not abort a transaction: %s", report.message)));
     pg_unreachable();
 }
 
@@ -25,18 +25,20 @@ void set_for_transaction(const char* name, const char* value) {
 
 void restore_settings() {
     SetConfigOption("session_authorization", nullptr, PGC_SUSET, PGC_S_SESSION);
-    SetConfigOption("role", nullptr, PGC_SUSET, PGC_S_SESSION);
+    set_option("role", "none"); // not what ALTER ROLE … SET role says
     ResetAllOptions();
     set_option("default_transaction_isolation", "read committed");
     set_option("default_transaction_read_only", "off");
     set_option("default_transaction_deferrable", "off");
+    set_option("exit_on_error", "off"); // else a row's error would end the process
     set_option("lock_timeout", psprintf("%d", static_cast<int>(kLockTimeout.count())));
     if (synchronous_commit < SYNCHRONOUS_COMMIT_REMOTE_FLUSH)
         set_option("synchronous_commit", "on");
     disarm_transaction_timeout();
 }
 
-Transaction::Transaction(Host host, const char* activity) : host_(host), outside_(CurrentMemoryContext), outer_owner_(CurrentResourceOwner) {
+Transaction::Transaction(Host host, const char* activity)
+    : host_(host), outside_(CurrentMemoryContext), outer_owner_(CurrentResourceOwner) {
     try {
         call_pg([&] {
             if (host_ == Host::worker)

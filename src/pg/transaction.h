@@ -14,9 +14,9 @@ inline constexpr std::chrono::milliseconds kTransactionTimeout{8000};
 // Who runs them.
 enum class Host {
     worker,  // a background process of ours: each begins with the settings that the process started with
-    session, // a procedure in somebody's session, connected to SPI as SPI_OPT_NONATOMIC: the session's settings
-             // are left alone. A transaction is open all the time; between two of these it has neither a
-             // snapshot nor a transaction id
+    session, // a procedure in somebody's session, connected to SPI as SPI_OPT_NONATOMIC: the session's
+             // settings are left alone. A transaction is open all the time; between two of these it has
+             // neither a snapshot nor a transaction id
 };
 
 // One transaction with an SPI connection and an active snapshot. Not committed when it goes: aborted.
@@ -47,9 +47,9 @@ class Transaction {
     bool in_subtransaction_ = false;
 };
 
-// For workers. A trigger's SET or SET ROLE outlives its statement and its transaction. Back to what the process started
-// with (the role's and the database's settings), except for what ingestion depends on: done at each begin,
-// and to be done before each further statement on a target. Inside call_pg.
+// For workers. A trigger's SET or SET ROLE outlives its statement and its transaction. Back to what the
+// process started with (the role's and the database's settings), except for what ingestion depends on: done
+// at each begin, and to be done before each further statement on a target. Inside call_pg.
 void restore_settings();
 
 // A subtransaction inside a Transaction. Not released when it goes: rolled back.

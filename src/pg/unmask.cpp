@@ -18,10 +18,9 @@ void record(const Extension& extension, const std::string& token, const std::str
               " VALUES ($1, $2, pg_catalog.inet_client_addr(), $3, $4)",
           {role, session_role, token, reason});
     call_pg([&] {
-        ereport(LOG_SERVER_ONLY,
-                (errmsg("sqs_ingest: role \"%s\" (session role \"%s\") unmasks %s: %s", role.c_str(),
-                        session_role.c_str(), token.c_str(), reason.c_str()),
-                 errhidestmt(true)));
+        ereport(LOG_SERVER_ONLY, (errmsg("sqs_ingest: role \"%s\" (session role \"%s\") unmasks %s: %s",
+                                         role.c_str(), session_role.c_str(), token.c_str(), reason.c_str()),
+                                  errhidestmt(true)));
     });
 }
 

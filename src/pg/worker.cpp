@@ -27,6 +27,8 @@ void leave_slot(int, Datum) {
         if (slot.pipeline >= 0) {
             auto& entry = shared_state()->pipelines[slot.pipeline];
             count(entry, Counter::released, slot.in_hand);
+            if (!slot.ready)
+                entry.scouted = false; // a scout may know why
             if (slot.stop) {
                 entry.failures = 0;
             } else {
@@ -35,7 +37,8 @@ void leave_slot(int, Datum) {
                 entry.failures = lasted ? 1 : std::min(entry.failures + 1, kMaxExtraFailures);
                 entry.not_before =
                     TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 500 << (entry.failures - 1));
-                if (!slot.ready && !entry.obstacle.message[0])
+                const bool said_why = entry.last_error.at >= slot.since;
+                if (!slot.ready && !said_why && !entry.obstacle.message[0])
                     entry.last_error = make_trouble("CannotConnect", "a worker could not start",
                                                     "The server log says why.", GetCurrentTimestamp());
             }
@@ -83,8 +86,12 @@ Configured configure(const std::string& name) {
     if (!row)
         throw make_error(ERRCODE_UNDEFINED_OBJECT, "pipeline \"" + name + "\" does not exist");
     if (row->owner != GetUserId())
-        throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                         "pipeline \"" + name + "\" has another owner by now");
+        throw make_error(
+            ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "the worker of pipeline \"" + name + "\" runs as role \"" + role_name(GetUserId()) +
+                "\", not as its owner \"" + role_name(row->owner) + "\"",
+            "The owner has just changed, or its own settings name another session_authorization: "
+            "reset that with ALTER ROLE.");
     auto pipeline = resolve(*row, current_settings());
     if (!pipeline.ok())
         throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, pipeline.error().message,

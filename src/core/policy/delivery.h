@@ -6,6 +6,7 @@
 #include "core/transform/transform.h"
 
 #include <chrono>
+#include <cstdint>
 #include <string>
 #include <variant>
 
@@ -19,6 +20,11 @@ struct Delivery {
     std::variant<Row, Rejection> content; // what it will be in the database
     Instant visible_until;
     bool extending = false; // a request to extend it is under way
+
+    // Writes of it alone that the database broke off, counted when others succeeded in between.
+    int lone_faults = 0;
+    std::uint64_t writes_at_fault = 0; // how many had succeeded at the last one
+    std::string sqlstate = {};         // of the last one
 };
 
 // What is left of it once it is committed.

@@ -169,7 +169,7 @@ std::string shorten_long_words(std::string_view text) {
         text.remove_prefix(std::min(word.size() + 1, text.size()));
         if (word.size() > kLongestWord) {
             truncate_utf8(word, kShown);
-            word += "…";
+            word += "...";
         }
         out += word;
         if (!text.empty())

@@ -28,6 +28,7 @@ const char* to_string(Reason reason);
 struct Rejection {
     Reason reason;
     std::string field; // the JSON field's name as the mapping names it; empty when it is the body as a whole
+    std::string sqlstate = {}; // of a row_error
 };
 
 } // namespace sqs_ingest
