@@ -22,10 +22,9 @@ SELECT to_regclass('user_logins') AS target, (SELECT count(*) FROM sqs_ingest_pi
 -- A pipeline, of a method without a key: the masks shown below are the same everywhere.
 CREATE ROLE regress_sqs_owner LOGIN;
 CREATE ROLE regress_sqs_stranger;
-GRANT EXECUTE ON FUNCTION sqs_ingest_check(text), sqs_ingest_preview(text, text, timestamptz),
-    sqs_ingest_redrive(text, text, bigint[], interval, interval), sqs_ingest_purge(text, text, bigint[], interval, interval),
-    sqs_ingest_forget(text, text) TO regress_sqs_owner, regress_sqs_stranger;
-GRANT EXECUTE ON PROCEDURE sqs_ingest_drain(text, bigint) TO regress_sqs_owner, regress_sqs_stranger;
+GRANT EXECUTE ON FUNCTION sqs_ingest_check, sqs_ingest_preview, sqs_ingest_redrive, sqs_ingest_purge, sqs_ingest_forget
+    TO regress_sqs_owner, regress_sqs_stranger;
+GRANT EXECUTE ON PROCEDURE sqs_ingest_drain TO regress_sqs_owner, regress_sqs_stranger;
 CREATE TABLE logins (user_id varchar(8) CHECK (user_id <> 'refused'), masked_ip varchar(32), app_version integer, create_date date);
 ALTER TABLE logins OWNER TO regress_sqs_owner;
 INSERT INTO sqs_ingest_pipeline (name, owner, target, mask_method, columns) VALUES ('regress', 'regress_sqs_owner', 'public.logins', 'md5',
@@ -112,6 +111,7 @@ SELECT sqs_ingest_redrive('regress', ids => '{4}');
 SELECT sqs_ingest_redrive('regress', ids => '{}');
 SELECT sqs_ingest_redrive('regress', older_than => '1 day', newer_than => '1 day');
 SELECT sqs_ingest_redrive('regress', ids => '{1}', reason => 'too_long');
+SELECT sqs_ingest_redrive('regress', max_letters => 0);
 SELECT sqs_ingest_redrive(NULL);
 SELECT sqs_ingest_redrive('other');
 BEGIN READ ONLY;

@@ -266,7 +266,7 @@ COMMENT ON FUNCTION @extschema@.sqs_ingest_status() IS 'the rows of pg_stat_sqs_
 CREATE FUNCTION @extschema@.sqs_ingest_stat_reset(pipeline text DEFAULT NULL) RETURNS void
     AS 'MODULE_PATHNAME', 'sqs_ingest_stat_reset' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.sqs_ingest_stat_reset(text) IS
-    'set the counters of a pipeline of this database to zero, of all of them without an argument';
+    'set the counters of a pipeline to zero; without an argument, of all that the caller owns in this database';
 
 ------------------------------------------------------------------------------------------------------------------------
 -- looking before leaping
@@ -301,10 +301,11 @@ CREATE FUNCTION @extschema@.sqs_ingest_redrive(
     reason text DEFAULT NULL,
     ids bigint[] DEFAULT NULL,
     older_than interval DEFAULT NULL,
-    newer_than interval DEFAULT NULL
+    newer_than interval DEFAULT NULL,
+    max_letters bigint DEFAULT NULL
 ) RETURNS bigint
     AS 'MODULE_PATHNAME', 'sqs_ingest_redrive' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.sqs_ingest_redrive(text, text, bigint[], interval, interval) IS
+COMMENT ON FUNCTION @extschema@.sqs_ingest_redrive(text, text, bigint[], interval, interval, bigint) IS
     'try dead letters again: those that become rows now are removed; returns how many did';
 
 CREATE FUNCTION @extschema@.sqs_ingest_purge(
@@ -393,7 +394,7 @@ REVOKE ALL ON FUNCTION @extschema@.sqs_ingest_stat_reset(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.sqs_ingest_check(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.sqs_ingest_preview(text, text, timestamptz) FROM PUBLIC;
 REVOKE ALL ON PROCEDURE @extschema@.sqs_ingest_drain(text, bigint) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.sqs_ingest_redrive(text, text, bigint[], interval, interval) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.sqs_ingest_redrive(text, text, bigint[], interval, interval, bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.sqs_ingest_purge(text, text, bigint[], interval, interval) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.sqs_ingest_forget(text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.mask(text) FROM PUBLIC;

@@ -130,6 +130,9 @@ Sha256Digest hmac_sha256(Bytes key, std::string_view data) {
         EVP_MAC_update(context, as_bytes(data).data(), data.size()) != 1 ||
         EVP_MAC_final(context, out.data(), &written, out.size()) != 1 || written != out.size())
         fail("OpenSSL could not compute an HMAC");
+    // The context keeps a copy of its key in plain memory: another one takes its place.
+    if (EVP_MAC_init(context, address_of({}), 0, nullptr) != 1)
+        fail("OpenSSL could not compute an HMAC");
     return out;
 }
 

@@ -23,6 +23,8 @@ constexpr auto kQueueTime = 12s;     // for the queue to answer; a request gives
 constexpr int kShortVisibility = 30; // seconds: below, the worker asks for more at each receive
 constexpr int kFewReceives = 3;      // a redrive policy below gives up on a message early
 
+constexpr std::size_t kLongestMessage = 1 << 20; // of SQS
+
 struct Item {
     const char* item;
     std::optional<bool> ok; // empty: not looked at, because of something above
@@ -39,15 +41,25 @@ void put(Items& items, const char* item, const std::optional<Obstacle>& obstacle
         items.push_back({item, true, when_ok, {}});
 }
 
+// A cancel, or the server's own trouble.
+bool says_nothing_about_the_pipeline(int sqlstate) {
+    const int category = ERRCODE_TO_CATEGORY(sqlstate);
+    return category == ERRCODE_OPERATOR_INTERVENTION || category == ERRCODE_INSUFFICIENT_RESOURCES ||
+           category == ERRCODE_INTERNAL_ERROR;
+}
+
 // Runs a part; what it throws becomes a row that is not ok.
 template<class F>
 bool look(Items& items, const char* item, F part) {
     try {
         Subtransaction subtransaction; // rolled back, whatever happens
+        limit_lock_waits();
         items.push_back({item, true, part(), {}});
         return true;
     } catch (const PgError& error) {
         const auto& report = error.report();
+        if (says_nothing_about_the_pipeline(report.sqlstate))
+            throw;
         items.push_back({item, false, report.message, report.hint});
         return false;
     }
@@ -109,6 +121,8 @@ void check_target(Items& items, const Pipeline& pipeline, const Extension& exten
     Sink sink(pipeline, extension, Host::session);
     const auto owner = owner_obstacle(pipeline.row.owner);
     put(items, "owner", owner, "role \"" + role_name(pipeline.row.owner) + "\" can be connected as");
+    if (!owner && ask_pg([&] { return superuser_arg(pipeline.row.owner); }))
+        items.back().hint = "It is a superuser, and so are the target's triggers: an ordinary role is safer.";
     if (pipeline.row.target.empty()) {
         items.push_back({"target", true, "sqs_ingest_start() will make the table user_logins", {}});
         return;
@@ -136,10 +150,12 @@ void check_keyring(Items& items, const Extension& extension, bool first_start) {
         items.push_back({"keyring", true, "sqs_ingest_start() will make \"" + keyring_path() + "\"", {}});
         return;
     }
-    const bool usable = look(items, "keyring", [] {
-        const Keyring& ring = verified_keyring();
-        return "\"" + keyring_path() + "\", keys: " + std::to_string(ring.keys().size()) +
-               ", primary key: " + std::to_string(ring.primary().id);
+    const bool usable = look(items, "keyring", [&] {
+        int keys;
+        std::uint32_t primary;
+        check_keyring_file(extension, keys, primary);
+        return "\"" + keyring_path() + "\", keys: " + std::to_string(keys) +
+               ", primary key: " + std::to_string(primary);
     });
     if (usable && keyring_lies_inside_data_directory())
         items.back().hint =
@@ -291,23 +307,23 @@ nlohmann::json row_json(const Pipeline& pipeline, const std::vector<ColumnType>&
 }
 
 std::string preview(const std::string& name, std::string_view body, TimestampTz sent_at) {
+    if (body.size() > kLongestMessage)
+        throw make_error(ERRCODE_PROGRAM_LIMIT_EXCEEDED, "the body is longer than a message of SQS can be",
+                         "A message has at most 1 MiB.");
     SpiConnection spi;
     const auto extension = require_extension();
     const auto row = require_pipeline(extension, name);
     require_own_pipeline(row); // it masks, so it can test guesses
-    const auto pipeline = resolve(row, current_settings(), NeedsQueue::no);
-    if (!pipeline.ok())
-        report(pipeline.error());
+    const auto pipeline = require_resolved(row, NeedsQueue::no);
     const Keyring& keyring = verified_keyring();
-    const Transform how{pipeline.value().mapping,
-                        read_columns(pipeline.value(), lock_target(pipeline.value())),
-                        pipeline.value().mask_method};
+    const Transform how{pipeline.mapping, read_columns(pipeline, lock_target(pipeline)),
+                        pipeline.mask_method};
     Message message;
     message.body = body;
     message.sent_at_ms = (sent_at + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY) / 1000;
     const auto outcome = transform(how, &keyring, message);
     if (outcome.ok())
-        return json_text({{"row", row_json(pipeline.value(), how.types, outcome.value())}});
+        return json_text({{"row", row_json(pipeline, how.types, outcome.value())}});
     const auto& rejection = outcome.error();
     nlohmann::json json{{"reason", to_string(rejection.reason)},
                         {"redacted", nlohmann::json::parse(redact(how, &keyring, message))}};

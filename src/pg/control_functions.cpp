@@ -28,21 +28,18 @@ PipelineRow find_or_create_pipeline_row(const Extension& extension, const std::s
 }
 
 bool start(const std::string& name) {
-    report(preload_obstacle());
+    refuse(preload_obstacle());
     const auto extension = lock_extension();
     SpiConnection spi;
     auto enabled = lock_enabled_pipelines();
     const auto row = find_or_create_pipeline_row(extension, name);
     require_own_pipeline(row);
 
-    auto pipeline = resolve(row, current_settings());
-    if (!pipeline.ok())
-        report(pipeline.error());
-    report(owner_obstacle(row.owner));
-    read_columns(pipeline.value(), lock_target(pipeline.value()));
+    const auto pipeline = require_resolved(row);
+    refuse(owner_obstacle(row.owner));
+    read_columns(pipeline, lock_target(pipeline));
     record_keyring(extension);
-    if (const auto obstacle = queue_obstacle(pipeline.value(), enabled))
-        throw make_error(ERRCODE_OBJECT_IN_USE, obstacle->message, obstacle->hint);
+    require_free_queue(pipeline, enabled);
 
     lift_hold(name.c_str());
     look_again_at_commit();
@@ -58,12 +55,12 @@ bool start(const std::string& name) {
 void grant_sight_to_owners(const Extension& extension) {
     AsExtensionOwner as_owner(extension);
     const std::string pipelines = extension.table("sqs_ingest_pipeline");
-    const auto owners =
-        query("SELECT DISTINCT pg_catalog.quote_ident(r.rolname) FROM " + pipelines +
-                  " p JOIN pg_catalog.pg_roles r ON r.oid = p.owner"
-                  " WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a"
-                  " WHERE c.oid = $1::pg_catalog.regclass AND a.grantee = r.oid)",
-              {pipelines});
+    const auto owners = query(
+        "SELECT DISTINCT pg_catalog.quote_ident(r.rolname) FROM " + pipelines +
+            " p JOIN pg_catalog.pg_roles r ON r.oid = p.owner"
+            " WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a"
+            " WHERE c.oid = $1::pg_catalog.regclass AND a.grantee = r.oid AND a.privilege_type = 'SELECT')",
+        {pipelines});
     for (const auto& owner : owners) {
         query("GRANT SELECT ON " + pipelines + ", " + extension.table("sqs_ingest_dead_letter") + ", " +
               extension.table("pg_stat_sqs_ingest") + " TO " + *owner[0]);

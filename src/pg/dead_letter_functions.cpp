@@ -1,8 +1,7 @@
 // sqs_ingest_redrive(), sqs_ingest_purge() and sqs_ingest_forget(): what a person does with what could not
 // become rows, and with what must go.
-#include "core/transform/body.h"
 #include "core/transform/ip.h"
-#include "core/transform/json_pointer.h"
+#include "core/transform/mention.h"
 #include "core/transform/seal.h"
 #include "pg/background.h"
 #include "pg/dead_letters.h"
@@ -24,6 +23,8 @@ constexpr const char* kUserColumn = "user_id";
 struct Redriven {
     std::int64_t inserted = 0, rejected = 0, closed = 0;
     std::string why_closed; // of the last one
+
+    std::int64_t tried() const { return inserted + rejected + closed; }
 };
 
 // It stays, with the reason of today.
@@ -80,24 +81,24 @@ void redrive_batch(Sink& sink, const Extension& extension, const std::vector<Dea
 void say_closed(std::int64_t closed, const std::string& why) {
     call_pg([&] {
         ereport(WARNING,
-                (errmsg_plural("%lld dead letter could not be opened: %s",
-                               "%lld dead letters could not be opened; the last one: %s", closed,
-                               static_cast<long long>(closed), why.c_str()),
-                 errhint("Put the key back into the keyring; mask_keys() shows which are missing.")));
+                (errmsg_plural("%lld dead letter could not be opened and was left: %s",
+                               "%lld dead letters could not be opened and were left; the last one: %s",
+                               closed, static_cast<long long>(closed), why.c_str()),
+                 errhint("A key that is missing can be put back into the keyring from its backup; what is "
+                         "damaged can "
+                         "only be purged.")));
     });
 }
 
-std::int64_t redrive(const DeadLetterFilter& filter) {
+std::int64_t redrive(const DeadLetterFilter& filter, std::int64_t max_letters) {
     SpiConnection spi;
     const auto extension = require_extension();
     const auto row = require_pipeline(extension, filter.pipeline);
     require_being_owner(row, "sqs_ingest_redrive()");
-    const auto pipeline = resolve(row, current_settings(), NeedsQueue::no);
-    if (!pipeline.ok())
-        report(pipeline.error());
+    const auto pipeline = require_resolved(row, NeedsQueue::no);
     const Keyring& keyring = record_keyring(extension);
     try_deferred_constraints(); // what the caller left open is not to be blamed on a dead letter
-    Sink sink(pipeline.value(), extension, Host::session);
+    Sink sink(pipeline, extension, Host::session);
     sink.rehearse();
 
     Redriven total;
@@ -105,7 +106,8 @@ std::int64_t redrive(const DeadLetterFilter& filter) {
     for (std::int64_t last = 0;;) {
         memory.begin_turn();
         call_pg([] { CHECK_FOR_INTERRUPTS(); });
-        const auto letters = next_dead_letters(extension, filter, keyring, last, Lock::skip);
+        const auto letters =
+            next_dead_letters(extension, filter, keyring, last, Lock::skip, max_letters - total.tried());
         if (letters.empty())
             break;
         last = letters.back().id;
@@ -179,54 +181,6 @@ std::int64_t delete_rows(const Pipeline& pipeline, const ColumnRule& rule,
     return std::stoll(*rows.front()[0]);
 }
 
-// Long enough not to be found in a body by chance.
-constexpr std::size_t kTellingLength = 8;
-
-std::string quoted(const std::string& text) {
-    return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-}
-
-// Whether text that is no JSON says `"key": "value"` somewhere.
-bool says(const std::string& text, const std::string& key, const std::string& value) {
-    const std::string name = quoted(key), wanted = quoted(value);
-    const auto skip = [&](std::size_t at, const char* characters) {
-        return std::min(text.find_first_not_of(characters, at), text.size());
-    };
-    for (auto at = text.find(name); at != std::string::npos; at = text.find(name, at + 1)) {
-        const auto colon = skip(at + name.size(), " \t\r\n");
-        if (colon < text.size() && text[colon] == ':' &&
-            text.compare(skip(colon + 1, " \t\r\n"), wanted.size(), wanted) == 0)
-            return true;
-    }
-    return false;
-}
-
-// Whether a body is about the user. Where the mapped field is, that field tells. Where it is not, the id may
-// be under another key, since a body with a misspelt key is a typical dead letter: it is searched for, if it
-// is long enough not to be there by chance.
-bool is_about(const std::string& body, const std::string& user_id, const ColumnRule& rule) {
-    const bool telling = user_id.size() >= kTellingLength;
-    const auto parsed = parse_body(body);
-    for (const auto& source : rule.sources) {
-        const auto* field = std::get_if<BodyField>(&source);
-        if (!field)
-            continue;
-        if (!parsed.ok()) {
-            if (says(body, field->tokens.back(), user_id))
-                return true;
-            continue;
-        }
-        const auto* value = find(parsed.value(), field->tokens);
-        if (value && value->is_string())
-            return value->get_ref<const std::string&>() == user_id;
-        if (value && value->is_number())
-            return value->dump() == user_id;
-    }
-    if (!parsed.ok())
-        return telling && body.find(user_id) != std::string::npos;
-    return telling && parsed.value().dump().find(quoted(user_id)) != std::string::npos;
-}
-
 struct Forgotten {
     std::int64_t rows = 0, letters = 0, closed = 0;
     std::string why_closed; // of the last one
@@ -249,7 +203,7 @@ void forget_dead_letters(const Extension& extension, const std::string& pipeline
             if (!letter.closed.empty()) {
                 ++total.closed;
                 total.why_closed = letter.closed;
-            } else if (is_about(letter.message.body, user_id, rule)) {
+            } else if (mentions(letter.message.body, rule, user_id)) {
                 gone.push_back(letter.id);
             }
         }
@@ -265,16 +219,14 @@ std::string forget(const std::string& name, const std::string& user_id) {
     const auto extension = require_extension();
     const auto row = require_pipeline(extension, name);
     require_being_owner(row, "sqs_ingest_forget()");
-    const auto pipeline = resolve(row, current_settings(), NeedsQueue::no);
-    if (!pipeline.ok())
-        report(pipeline.error());
+    const auto pipeline = require_resolved(row, NeedsQueue::no);
     const Keyring& keyring = verified_keyring();
-    const auto& rule = user_rule(pipeline.value());
+    const auto& rule = user_rule(pipeline);
 
     // Dead letters first: a redrive under way is waited for, and the rows that it makes are found below.
     Forgotten total;
     forget_dead_letters(extension, name, keyring, user_id, rule, total);
-    total.rows = delete_rows(pipeline.value(), rule, stored_forms(rule, pipeline.value(), keyring, user_id));
+    total.rows = delete_rows(pipeline, rule, stored_forms(rule, pipeline, keyring, user_id));
     if (total.closed > 0)
         say_closed(total.closed, total.why_closed);
     return nlohmann::json{{"rows", total.rows}, {"dead_letters", total.letters}, {"not_opened", total.closed}}
@@ -318,8 +270,11 @@ PG_FUNCTION_INFO_V1(sqs_ingest_redrive);
 Datum sqs_ingest_redrive(PG_FUNCTION_ARGS) {
     using namespace sqs_ingest::pg;
     const auto arguments = filter_arguments(fcinfo);
+    const int64 max_letters = PG_ARGISNULL(5) ? PG_INT64_MAX : PG_GETARG_INT64(5);
+    if (max_letters < 0)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("max_letters must not be negative")));
     PreventCommandIfReadOnly("sqs_ingest_redrive()");
-    PG_RETURN_INT64(pg_entry([&] { return redrive(filter_of(arguments)); }));
+    PG_RETURN_INT64(pg_entry([&] { return redrive(filter_of(arguments), max_letters); }));
 }
 
 PG_FUNCTION_INFO_V1(sqs_ingest_purge);

@@ -10,7 +10,7 @@ namespace sqs_ingest::pg {
 namespace {
 
 // What is opened at once.
-constexpr int kBatch = 100;
+constexpr std::int64_t kBatch = 100;
 constexpr std::int64_t kBatchBytes = 8 << 20;
 
 const char* kConditions = " WHERE pipeline = $1 AND ($2 IS NULL OR reason = $2)"
@@ -56,7 +56,8 @@ DeadLetter open(const TextRow& row, const Keyring& keyring) {
 } // namespace
 
 std::vector<DeadLetter> next_dead_letters(const Extension& extension, const DeadLetterFilter& filter,
-                                          const Keyring& keyring, std::int64_t after, Lock lock) {
+                                          const Keyring& keyring, std::int64_t after, Lock lock,
+                                          std::int64_t at_most) {
     auto parameters = parameters_of(filter);
     parameters.push_back(std::to_string(after));
     std::vector<TextRow> rows;
@@ -65,7 +66,8 @@ std::vector<DeadLetter> next_dead_letters(const Extension& extension, const Dead
         const std::string letters = extension.table("sqs_ingest_dead_letter");
         rows =
             query("WITH chosen AS (SELECT id, octet_length(sealed) AS size FROM " + letters + kConditions +
-                      " AND id > $6::int8 ORDER BY id LIMIT " + std::to_string(kBatch) +
+                      " AND id > $6::int8 ORDER BY id LIMIT " +
+                      std::to_string(std::clamp<std::int64_t>(at_most, 0, kBatch)) +
                       (lock == Lock::skip ? " FOR UPDATE SKIP LOCKED)," : "),") +
                       " summed AS (SELECT id, sum(size) OVER (ORDER BY id) - size AS before FROM chosen)"
                       " SELECT l.id::text, l.message_id, (extract(epoch FROM l.sent_at) * 1000)::int8::text,"

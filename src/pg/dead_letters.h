@@ -32,7 +32,8 @@ enum class Lock {
 
 // The next ones by id after `after`, at most 100 or 8 MiB. Empty: there are no more. Needs an SPI connection.
 std::vector<DeadLetter> next_dead_letters(const Extension& extension, const DeadLetterFilter& filter,
-                                          const Keyring& keyring, std::int64_t after, Lock lock);
+                                          const Keyring& keyring, std::int64_t after, Lock lock,
+                                          std::int64_t at_most = 100);
 
 // Waits for those that others have locked.
 void delete_dead_letters(const Extension& extension, const std::vector<std::int64_t>& ids);

@@ -29,18 +29,15 @@ Configured configure(const std::string& name) {
     const auto extension = require_extension();
     const auto row = require_pipeline(extension, name);
     require_being_owner(row, "sqs_ingest_drain()");
-    auto pipeline = resolve(row, current_settings());
-    if (!pipeline.ok())
-        report(pipeline.error());
+    auto pipeline = require_resolved(row);
     if (!ingest_enabled())
-        report(Obstacle{"sqs_ingest.enabled is off", "Set it on in postgresql.conf and reload."});
+        refuse(Obstacle{"sqs_ingest.enabled is off", "Set it on in postgresql.conf and reload."});
     const auto enabled = enabled_pipelines();
     if (shared_state() && enabled.count(name))
         throw make_error(ERRCODE_OBJECT_IN_USE, "pipeline \"" + name + "\" is enabled: its workers ingest",
                          "Run sqs_ingest_stop() first, or leave the work to them.");
-    if (const auto obstacle = queue_obstacle(pipeline.value(), enabled))
-        throw make_error(ERRCODE_OBJECT_IN_USE, obstacle->message, obstacle->hint);
-    return {extension, std::move(pipeline).value()};
+    require_free_queue(pipeline, enabled);
+    return {extension, std::move(pipeline)};
 }
 
 // The counters of one drain: shown here, and added to the pipeline's as it goes on.
@@ -98,12 +95,30 @@ int sqlstate_of(const Trouble& trouble) {
                        : ERRCODE_CONNECTION_EXCEPTION;
 }
 
+// What was received and not written goes back to the queue. No database, no interrupts.
+void give_back(Ingest& ingest) {
+    HOLD_INTERRUPTS();
+    try {
+        ingest.abandon(std::chrono::steady_clock::now());
+        while (!ingest.stopped()) {
+            ingest.turn(std::chrono::steady_clock::now());
+            if (!ingest.stopped())
+                wait_for(ingest.descriptor(), 100, PG_WAIT_EXTENSION);
+        }
+    } catch (...) {
+        // It comes back by itself when its visibility timeout is over.
+    }
+    RESUME_INTERRUPTS();
+}
+
 void run(Ingest& ingest, Tally& tally, const std::string& name) {
     const uint32 event = wait_event("SqsIngestDrain");
     TurnMemory memory;
     bool said = false;
     while (!ingest.finished()) {
         memory.begin_turn();
+        if (ProcDiePending) // what follows is no error to be caught: the session ends there
+            give_back(ingest);
         call_pg([] { CHECK_FOR_INTERRUPTS(); });
         const auto now = std::chrono::steady_clock::now();
         ingest.turn(now);
@@ -114,8 +129,7 @@ void run(Ingest& ingest, Tally& tally, const std::string& name) {
         }
         const auto stuck = ingest.stuck();
         if (stuck && now - stuck->since >= kPatience)
-            throw make_error(sqlstate_of(stuck->trouble), stuck->trouble.message, stuck->trouble.hint,
-                             "Before it stopped: " + tally.so_far() + ".");
+            throw make_error(sqlstate_of(stuck->trouble), stuck->trouble.message, stuck->trouble.hint);
         if (ingest.finished())
             break;
         auto timeout = ingest.timeout(std::chrono::steady_clock::now()).value_or(1s);
@@ -124,19 +138,6 @@ void run(Ingest& ingest, Tally& tally, const std::string& name) {
                                std::chrono::ceil<std::chrono::milliseconds>(stuck->since + kPatience - now));
         wait_for(ingest.descriptor(), static_cast<long>(timeout.count()), event);
     }
-}
-
-// After an error: what was received and not written goes back to the queue. No database, no interrupts.
-void give_back(Ingest& ingest) {
-    const auto now = std::chrono::steady_clock::now();
-    ingest.abandon(now);
-    HOLD_INTERRUPTS();
-    while (!ingest.stopped()) {
-        ingest.turn(std::chrono::steady_clock::now());
-        if (!ingest.stopped())
-            wait_for(ingest.descriptor(), 100, PG_WAIT_EXTENSION);
-    }
-    RESUME_INTERRUPTS();
 }
 
 void drain(const std::string& name, std::optional<std::int64_t> max_messages) {
@@ -149,19 +150,26 @@ void drain(const std::string& name, std::optional<std::int64_t> max_messages) {
     slot.pipeline = -1;
     Ingest ingest(configured.pipeline, configured.extension, tally.entry(), slot, Host::session,
                   DrainLimits{max_messages});
-    std::optional<PgError> failed;
+    ErrorReport failure;
+    bool failed = false;
     try {
         run(ingest, tally, name);
-    } catch (const PgError& error) {
-        failed = error;
+    } catch (...) {
+        describe_current_exception(failure);
+        failed = true;
     }
     if (failed) {
         call_pg([] { SPI_rollback(); });
         give_back(ingest);
-        throw PgError(*failed);
+        tally.hand_over();
+        if (!failure.detail[0])
+            strlcpy(failure.detail, ("Before it stopped: " + tally.so_far() + ".").c_str(),
+                    sizeof failure.detail);
+        throw PgError(failure);
     }
     tally.hand_over();
-    call_pg([&] { ereport(NOTICE, (errmsg("drained \"%s\": %s", name.c_str(), tally.so_far().c_str()))); });
+    const std::string done = tally.so_far();
+    call_pg([&] { ereport(NOTICE, (errmsg("drained \"%s\": %s", name.c_str(), done.c_str()))); });
 }
 
 bool may_commit(FunctionCallInfo fcinfo) {

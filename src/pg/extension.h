@@ -30,6 +30,8 @@ class AsExtensionOwner {
     AsExtensionOwner(const AsExtensionOwner&) = delete;
     AsExtensionOwner& operator=(const AsExtensionOwner&) = delete;
 
+    Oid user() const { return user_; } // who it was before
+
   private:
     Oid user_;
     int security_context_;

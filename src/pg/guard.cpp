@@ -44,8 +44,11 @@ bool run_guarded(void (*call)(void*), void* argument, ErrorReport& report) noexc
         fill(report, error->sqlerrcode, error->message);
         copy_text(report.detail, error->detail);
         copy_text(report.hint, error->hint);
-        copy_text(report.constraint, error->constraint_name);
+        copy_text(report.context, error->context);
+        copy_text(report.schema, error->schema_name);
+        copy_text(report.table, error->table_name);
         copy_text(report.column, error->column_name);
+        copy_text(report.constraint, error->constraint_name);
         FreeErrorData(error);
         raised = true;
     }
@@ -67,10 +70,23 @@ void describe_current_exception(ErrorReport& report) noexcept {
     }
 }
 
+namespace {
+
+int name_if_known(int field, const char* name) {
+    return name[0] ? err_generic_string(field, name) : 0;
+}
+
+} // namespace
+
 void raise(const ErrorReport& report) {
     ereport(ERROR, (errcode(report.sqlstate), errmsg_internal("%s", report.message),
                     report.detail[0] ? errdetail_internal("%s", report.detail) : 0,
-                    report.hint[0] ? errhint("%s", report.hint) : 0));
+                    report.hint[0] ? errhint("%s", report.hint) : 0,
+                    report.context[0] ? errcontext("%s", report.context) : 0,
+                    name_if_known(PG_DIAG_SCHEMA_NAME, report.schema),
+                    name_if_known(PG_DIAG_TABLE_NAME, report.table),
+                    name_if_known(PG_DIAG_COLUMN_NAME, report.column),
+                    name_if_known(PG_DIAG_CONSTRAINT_NAME, report.constraint)));
     pg_unreachable();
 }
 

@@ -20,8 +20,11 @@ struct ErrorReport {
     char message[512] = "";
     char detail[512] = "";
     char hint[512] = "";
-    char constraint[NAMEDATALEN] = "";
+    char context[512] = "";
+    char schema[NAMEDATALEN] = "";
+    char table[NAMEDATALEN] = "";
     char column[NAMEDATALEN] = "";
+    char constraint[NAMEDATALEN] = "";
 };
 
 class PgError : public std::exception {

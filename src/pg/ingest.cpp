@@ -35,8 +35,9 @@ constexpr auto kPurgeFailed = 10min;   // until it is tried again
 constexpr auto kAbandonTime = 2s;      // for the queue to take back what a failed session had in hand
 constexpr auto kQuiet = 1s;            // without a message: idle
 constexpr int kRoundsOfEveryRow = 8;   // before a batch whose every row fails is blamed on its rows ...
-constexpr int kLoneFaults = 3;         // of a message that the database breaks at, while others are written
-constexpr int kRoundsOfOneRow = 3;     // ... and a batch of one
+constexpr std::int64_t kRefusedInSession = 10; // rows in a row that a session blames
+constexpr int kLoneFaults = 3;     // of a message that the database breaks at, while others are written
+constexpr int kRoundsOfOneRow = 3; // ... and a batch of one
 constexpr BackoffRange kDatabaseBackoff{1s, 20s};
 constexpr BackoffRange kSessionDatabaseBackoff{100ms, 500ms}; // somebody waits
 
@@ -160,7 +161,9 @@ void Ingest::obstruct(Obstruction& obstruction, Trouble trouble, BackoffRange ra
     obstruction.active = true;
     obstruction.trouble = trouble;
     obstruction.since = now;
-    obstruction.retry_at = now + obstruction.backoff.next(range.base, range.cap, random_fraction());
+    // From the fault on, not from the turn's begin: a write can have taken many seconds.
+    obstruction.retry_at = std::chrono::steady_clock::now() +
+                           obstruction.backoff.next(range.base, range.cap, random_fraction());
     StateLock lock;
     entry_.last_error = trouble;
 }
@@ -474,7 +477,8 @@ void Ingest::write(Instant now) {
             slot_.state = PipelineState::running;
     }
     const int rounds = n == 1 ? kRoundsOfOneRow : kRoundsOfEveryRow;
-    auto result = sink_.write(batch, current_keyring(), rounds_of_every_row_ >= rounds);
+    auto result =
+        sink_.write(batch, current_keyring(), rounds_of_every_row_ >= rounds && few_are_at_stake(n));
     if (result.ok()) {
         on_written(std::move(batch), result.value(), now);
     } else {
@@ -504,6 +508,12 @@ void Ingest::note_lone_fault(const WriteFault& fault) {
     std::rotate(in_hand_.begin(), in_hand_.begin() + 1, in_hand_.end());
 }
 
+// A session cannot wait until somebody has mended the table: it makes dead letters of a few rows, not of a
+// queue.
+bool Ingest::few_are_at_stake(std::size_t n) const {
+    return host_ == Host::worker || refused_in_a_row_ + static_cast<std::int64_t>(n) <= kRefusedInSession;
+}
+
 void Ingest::on_written(std::vector<Delivery> batch, const Written& written, Instant now) {
     std::int64_t fates[3] = {};
     for (const auto fate : written.fates)
@@ -513,6 +523,8 @@ void Ingest::on_written(std::vector<Delivery> batch, const Written& written, Ins
     count(Counter::dead_letters, fates[static_cast<int>(Fate::dead_letter)]);
     count(Counter::transactions);
     ++writes_;
+    const auto inserted = fates[static_cast<int>(Fate::inserted)];
+    refused_in_a_row_ = inserted > 0 ? 0 : refused_in_a_row_ + fates[static_cast<int>(Fate::dead_letter)];
     if (fates[static_cast<int>(Fate::dead_letter)] > 0 && pipeline_.row.dead_letter_retention && !next_purge_)
         next_purge_ = now; // to find out when
 
@@ -546,6 +558,10 @@ void Ingest::on_write_fault(const WriteFault& fault, std::size_t n, Instant now)
         batch_limit_ = std::max<std::size_t>(1, n / 2);
     rounds_of_every_row_ = fault.every_row ? rounds_of_every_row_ + 1 : 0;
     sink_ready_ = fault.every_row; // else probed before the next try
+    if (host_ == Host::session && rounds_of_every_row_ > kRoundsOfEveryRow) {
+        const auto trouble = trouble_of(fault, pipeline_);
+        throw make_error(fault.report.sqlstate, trouble.message, trouble.hint);
+    }
     obstruct_database(fault, now);
     if (stop_deadline_)
         release(std::exchange(in_hand_, {}));
@@ -559,7 +575,8 @@ void Ingest::confirm_commits(Instant now) {
     bool durable = false;
     try {
         // While stopping, the standbys are asked but not waited for.
-        durable = durable_barrier(unconfirmed_.end, !stop_deadline_);
+        // A session has waited for them at its commit.
+        durable = durable_barrier(unconfirmed_.end, host_ == Host::worker && !stop_deadline_);
     } catch (const PgError& error) {
         obstruct_database(WriteFault{error.report()}, now);
         return;

@@ -79,6 +79,7 @@ class Ingest {
     void keep_visible(Instant now);
     void write_when_due(Instant now);
     void write(Instant now);
+    bool few_are_at_stake(std::size_t n) const;
     void on_written(std::vector<Delivery> batch, const Written& written, Instant now);
     void note_lone_fault(const WriteFault& fault);
     void on_write_fault(const WriteFault& fault, std::size_t n, Instant now); // n: the batch's size
@@ -120,9 +121,10 @@ class Ingest {
     Obstruction queue_;
     Obstruction database_;
     bool sink_ready_ = false;
-    std::uint64_t keyring_ = 0;   // serial of the ring that the sink was made ready with
-    int rounds_of_every_row_ = 0; // in a row, of one batch
-    std::uint64_t writes_ = 0;    // that succeeded
+    std::uint64_t keyring_ = 0;         // serial of the ring that the sink was made ready with
+    int rounds_of_every_row_ = 0;       // in a row, of one batch
+    std::uint64_t writes_ = 0;          // that succeeded
+    std::int64_t refused_in_a_row_ = 0; // rows, since one was inserted
 
     ReceiveGate gate_;
     VisibilityPolicy visibility_;

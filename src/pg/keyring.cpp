@@ -116,6 +116,16 @@ const Keyring& verified_keyring() {
     return ring;
 }
 
+void check_keyring_file(const Extension& extension, int& keys, std::uint32_t& primary) {
+    prepare_secure_memory();
+    const auto ring = read_keyring_file(keyring_path());
+    if (!ring.ok())
+        throw keyring_error(ring.error());
+    compare(ring.value(), recorded_keys(extension, Effect::reads));
+    keys = static_cast<int>(ring.value().keys().size());
+    primary = ring.value().primary().id;
+}
+
 std::vector<RecordedKey> recorded_keys(const Extension& extension, Effect effect) {
     AsExtensionOwner as_owner(extension);
     std::vector<RecordedKey> keys;
@@ -146,12 +156,11 @@ const Keyring& record_keyring(const Extension& extension) {
     }
     if (news) // somebody else may have been first, with another key
         compare(ring, recorded_keys(extension));
-    cache().verified = cache().serial;
     return ring;
 }
 
 std::string create_keyring(const Extension& extension) {
-    if (!recorded_keys(extension).empty())
+    if (keyring_is_missing() && !recorded_keys(extension).empty())
         throw make_error(
             ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             "this database was used with masking keys that a new keyring would not have",
@@ -184,6 +193,12 @@ bool keyring_is_missing() {
 bool keyring_lies_inside_data_directory() {
     const std::string data = std::string(DataDir) + "/";
     return keyring_path().starts_with(data);
+}
+
+PgError unmask_error(const UnmaskError& error) {
+    const bool unknown = error.kind == UnmaskError::Kind::unknown_key;
+    return make_error(unknown ? ERRCODE_UNDEFINED_OBJECT : ERRCODE_INVALID_PARAMETER_VALUE, error.message,
+                      error.hint);
 }
 
 } // namespace sqs_ingest::pg

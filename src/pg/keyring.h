@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/transform/keyring_file.h"
+#include "core/transform/mask.h"
 #include "pg/extension.h"
 #include "pg/spi.h"
 
@@ -30,6 +31,10 @@ std::vector<RecordedKey> recorded_keys(const Extension& extension, Effect effect
 // connection.
 const Keyring& record_keyring(const Extension& extension);
 
+// The file as a new process will find it, whatever ring this one holds: throws what that one would throw.
+// Needs an SPI connection.
+void check_keyring_file(const Extension& extension, int& keys, std::uint32_t& primary);
+
 // Makes the file at keyring_path(); throws PgError when there is one, or when this database was used with
 // other keys. Returns the path; warns when it lies inside the data directory, whose base backups then carry
 // the key. Needs an SPI connection.
@@ -37,5 +42,8 @@ std::string create_keyring(const Extension& extension);
 
 bool keyring_is_missing();                 // no file at keyring_path()
 bool keyring_lies_inside_data_directory(); // which base backups copy
+
+// What unmask() and mask_rewrap() say of a token that they cannot open.
+PgError unmask_error(const UnmaskError& error);
 
 } // namespace sqs_ingest::pg

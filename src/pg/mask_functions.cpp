@@ -4,7 +4,6 @@
 #include "core/transform/mask.h"
 #include "pg/arrays.h"
 #include "pg/keyring.h"
-#include "pg/mask_errors.h"
 #include "pg/settings.h"
 
 namespace sqs_ingest::pg {
@@ -22,13 +21,26 @@ const MaskMethod& default_method() {
     return method;
 }
 
+// What cannot be a method's name is not quoted: it may be the value, with the arguments swapped.
+bool could_be_a_method(std::string_view name) {
+    return name.size() <= 16 &&
+           std::all_of(name.begin(), name.end(),
+                       [](char c) {
+                           return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == ':' || c == '-' ||
+                                  c == '_';
+                       }) &&
+           !name.empty() && name[0] >= 'a';
+}
+
 MaskMethod named_method(std::string_view name) {
     const auto method = parse_mask_method(name);
     if (!method)
         throw make_error(
-            ERRCODE_INVALID_PARAMETER_VALUE, "unknown masking method \"" + std::string(name) + "\"",
+            ERRCODE_INVALID_PARAMETER_VALUE,
+            could_be_a_method(name) ? "unknown masking method \"" + std::string(name) + "\""
+                                    : std::string("unknown masking method"),
             "Valid methods are \"hmac\", \"siv\", \"sha256\", \"sha256:N\" with N from 1 to 64, and "
-            "\"md5\".");
+            "\"md5\"; the value comes first, the method second.");
     return *method;
 }
 

@@ -111,8 +111,12 @@ std::optional<PipelineRow> read_pipeline(const Extension& extension, const std::
 PipelineRow require_pipeline(const Extension& extension, const std::string& name) {
     auto row = read_pipeline(extension, name);
     if (!row)
+        // Longer than a name can be, or a JSON text: it may be a body, with the arguments swapped.
         throw make_error(
-            ERRCODE_UNDEFINED_OBJECT, "pipeline \"" + name + "\" does not exist",
+            ERRCODE_UNDEFINED_OBJECT,
+            name.size() < NAMEDATALEN && name.find('{') == std::string::npos
+                ? "pipeline \"" + name + "\" does not exist"
+                : std::string("there is no pipeline of that name"),
             "The table sqs_ingest_pipeline lists the pipelines; sqs_ingest_start() without an argument "
             "makes \"user_logins\".");
     return *row;

@@ -42,9 +42,21 @@ void require_being_owner(const PipelineRow& row, const char* what) {
                          "Run SET ROLE, or connect as \"" + owner + "\".");
 }
 
-void report(const std::optional<Obstacle>& obstacle) {
+void refuse(const std::optional<Obstacle>& obstacle) {
     if (obstacle)
         throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, obstacle->message, obstacle->hint);
+}
+
+Pipeline require_resolved(const PipelineRow& row, NeedsQueue needs_queue) {
+    auto pipeline = resolve(row, current_settings(), needs_queue);
+    if (!pipeline.ok())
+        refuse(pipeline.error());
+    return std::move(pipeline).value();
+}
+
+void require_free_queue(const Pipeline& pipeline, const PipelineNames& enabled_here) {
+    if (const auto obstacle = queue_obstacle(pipeline, enabled_here))
+        throw make_error(ERRCODE_OBJECT_IN_USE, obstacle->message, obstacle->hint);
 }
 
 std::optional<Obstacle> preload_obstacle() {

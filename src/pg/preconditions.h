@@ -14,7 +14,14 @@ void require_own_pipeline(const PipelineRow& row);
 // AUTHORIZATION can do more than the owner.
 void require_being_owner(const PipelineRow& row, const char* what);
 
-void report(const std::optional<Obstacle>& obstacle); // throws it as a PgError
+// Throws an obstacle as a PgError.
+void refuse(const std::optional<Obstacle>& obstacle);
+
+// resolve(), for who needs it: throws the obstacle.
+Pipeline require_resolved(const PipelineRow& row, NeedsQueue needs_queue = NeedsQueue::yes);
+
+// Throws PgError when another enabled pipeline reads the queue.
+void require_free_queue(const Pipeline& pipeline, const PipelineNames& enabled_here);
 
 // The library was not preloaded, so there is neither launcher nor worker.
 std::optional<Obstacle> preload_obstacle();

@@ -143,6 +143,10 @@ PipelineEntry* find_pipeline(Oid database, const char* name) {
     return nullptr;
 }
 
+static TimestampTz last_use(const PipelineEntry& entry) {
+    return std::max(entry.last_poll, entry.stats_since);
+}
+
 PipelineEntry* find_or_create_pipeline(Oid database, const char* name) {
     if (auto* entry = find_pipeline(database, name))
         return entry;
@@ -152,8 +156,9 @@ PipelineEntry* find_or_create_pipeline(Oid database, const char* name) {
             free_entry = &entry;
             break;
         }
-        // A stopped pipeline is only remembered for its counters.
-        if (!entry.enabled && entry.holds == 0 && live_workers(entry) == 0)
+        // A stopped pipeline is only remembered for its counters: the one that was used longest ago goes.
+        const bool stopped = !entry.enabled && entry.holds == 0 && live_workers(entry) == 0;
+        if (stopped && (!free_entry || last_use(entry) < last_use(*free_entry)))
             free_entry = &entry;
     }
     if (!free_entry)

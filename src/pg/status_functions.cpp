@@ -2,7 +2,7 @@
 // view pg_stat_sqs_ingest joins it with the pipelines; sqs_ingest_status() shows that as JSON.
 #include "pg/durability.h"
 #include "pg/enabled.h"
-#include "pg/extension.h"
+#include "pg/preconditions.h"
 #include "pg/settings.h"
 #include "pg/shared_state.h"
 #include "pg/spi.h"
@@ -210,6 +210,31 @@ void put_all(ReturnSetInfo* result) {
     }
 }
 
+// `name` null: all pipelines of the caller.
+void reset(const char* name) {
+    std::vector<std::string> names;
+    {
+        SpiConnection spi;
+        const auto extension = require_extension();
+        if (name) {
+            require_own_pipeline(require_pipeline(extension, name));
+            names.push_back(name);
+        } else {
+            AsExtensionOwner as_owner(extension);
+            for (const auto& row : query("SELECT name FROM " + extension.table("sqs_ingest_pipeline") +
+                                             " WHERE pg_has_role($1::oid, owner, 'USAGE')",
+                                         {std::to_string(as_owner.user())}, Effect::reads))
+                names.push_back(*row[0]);
+        }
+    }
+    if (!shared_state())
+        return;
+    StateLock lock;
+    for (const auto& one : names)
+        if (auto* entry = find_pipeline(MyDatabaseId, one.c_str()))
+            reset_counters(*entry);
+}
+
 } // namespace
 
 } // namespace sqs_ingest::pg
@@ -229,13 +254,7 @@ PG_FUNCTION_INFO_V1(sqs_ingest_stat_reset);
 Datum sqs_ingest_stat_reset(PG_FUNCTION_ARGS) {
     using namespace sqs_ingest::pg;
     const char* name = PG_ARGISNULL(0) ? nullptr : text_to_cstring(PG_GETARG_TEXT_PP(0));
-    if (shared_state()) {
-        StateLock lock;
-        for (auto& entry : shared_state()->pipelines)
-            if (entry.used && entry.database == MyDatabaseId &&
-                (!name || strcmp(NameStr(entry.name), name) == 0))
-                reset_counters(entry);
-    }
+    pg_entry([&] { reset(name); });
     PG_RETURN_VOID();
 }
 

@@ -21,7 +21,15 @@ void set_for_transaction(const char* name, const char* value) {
     pg_unreachable();
 }
 
+void set_lock_timeout() {
+    set_for_transaction("lock_timeout", psprintf("%d", static_cast<int>(kLockTimeout.count())));
+}
+
 } // namespace
+
+void limit_lock_waits() {
+    call_pg([] { set_lock_timeout(); });
+}
 
 void restore_settings() {
     SetConfigOption("session_authorization", nullptr, PGC_SUSET, PGC_S_SESSION);
@@ -71,7 +79,7 @@ void Transaction::begin_in_session() {
     SetCurrentStatementStartTimestamp();
     XactIsoLevel = XACT_READ_COMMITTED; // before the transaction's first snapshot
     XactReadOnly = false;
-    set_for_transaction("lock_timeout", psprintf("%d", static_cast<int>(kLockTimeout.count())));
+    set_lock_timeout();
     if (synchronous_commit < SYNCHRONOUS_COMMIT_REMOTE_FLUSH)
         set_for_transaction("synchronous_commit", "on");
     BeginInternalSubTransaction(nullptr);

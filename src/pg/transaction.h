@@ -52,6 +52,9 @@ class Transaction {
 // at each begin, and to be done before each further statement on a target. Inside call_pg.
 void restore_settings();
 
+// lock_timeout = kLockTimeout until the transaction or subtransaction ends.
+void limit_lock_waits();
+
 // A subtransaction inside a Transaction. Not released when it goes: rolled back.
 class Subtransaction {
   public:

@@ -2,7 +2,6 @@
 // is written before the value is returned, because a rollback takes the audit row away.
 #include "pg/arrays.h"
 #include "pg/keyring.h"
-#include "pg/mask_errors.h"
 
 #include <openssl/crypto.h>
 
@@ -10,37 +9,83 @@ namespace sqs_ingest::pg {
 
 namespace {
 
-void record(const Extension& extension, const std::string& token, const std::string& reason) {
-    const std::string role = role_name(GetUserId()), session_role = role_name(GetSessionUserId());
-    AsExtensionOwner as_owner(extension);
-    query("INSERT INTO " + extension.table("sqs_ingest_unmask_audit") +
-              " (role_name, session_role_name, client_addr, token, reason)"
-              " VALUES ($1, $2, pg_catalog.inet_client_addr(), $3, $4)",
-          {role, session_role, token, reason});
+constexpr std::size_t kLongestReason = 1000;
+constexpr int kTokenInLog = 100; // bytes; the audit table keeps all of it
+
+struct Caller {
+    std::string role = role_name(GetUserId()), session_role = role_name(GetSessionUserId());
+};
+
+// A line that a rollback does not take away.
+void log_line(const Caller& caller, const char* what, const std::string& token, const std::string& reason) {
     call_pg([&] {
-        ereport(LOG_SERVER_ONLY, (errmsg("sqs_ingest: role \"%s\" (session role \"%s\") unmasks %s: %s",
-                                         role.c_str(), session_role.c_str(), token.c_str(), reason.c_str()),
-                                  errhidestmt(true)));
+        ereport(LOG_SERVER_ONLY,
+                (errmsg("sqs_ingest: role \"%s\" (session role \"%s\") %s %.*s: %s", caller.role.c_str(),
+                        caller.session_role.c_str(), what, kTokenInLog, token.c_str(), reason.c_str()),
+                 errhidestmt(true)));
     });
 }
 
-Datum unmask_datum(const std::string& token, const std::string& reason) {
+void require_a_log() {
+    if (!ask_pg([] { return message_level_is_interesting(LOG_SERVER_ONLY); }))
+        throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                         "unmask() needs the server log, which log_min_messages suppresses",
+                         "Set log_min_messages to \"log\" or lower.");
+}
+
+void require_reason(const std::string& reason) {
     if (reason.find_first_not_of(" \t\r\n") == std::string::npos)
         throw make_error(ERRCODE_INVALID_PARAMETER_VALUE, "unmask() needs a reason",
                          "Say why, as the second argument: it is kept in the server log and in "
                          "sqs_ingest_unmask_audit.");
+    if (reason.size() > kLongestReason)
+        throw make_error(ERRCODE_INVALID_PARAMETER_VALUE,
+                         "the reason is longer than " + std::to_string(kLongestReason) + " bytes");
+}
+
+void record(const Extension& extension, const Caller& caller, const std::string& token,
+            const std::string& reason) {
+    AsExtensionOwner as_owner(extension);
+    query("INSERT INTO " + extension.table("sqs_ingest_unmask_audit") +
+              " (role_name, session_role_name, client_addr, token, reason)"
+              " VALUES ($1, $2, pg_catalog.inet_client_addr(), $3, $4)",
+          {caller.role, caller.session_role, token, reason});
+}
+
+// Postgres's own error would show the character.
+Datum value_datum(const std::string& value) {
+    try {
+        return ask_pg([&] { return text_datum(Text(value)); });
+    } catch (const PgError& error) {
+        if (error.report().sqlstate != ERRCODE_UNTRANSLATABLE_CHARACTER)
+            throw;
+        throw make_error(ERRCODE_UNTRANSLATABLE_CHARACTER,
+                         std::string("the value has a character with no equivalent in encoding \"") +
+                             GetDatabaseEncodingName() + "\"",
+                         "A database in UTF8 can show it.");
+    }
+}
+
+Datum unmask_datum(const std::string& token, const std::string& reason) {
+    require_reason(reason);
+    require_a_log();
+    const Caller caller;
     auto value = unmask(verified_keyring(), token);
-    if (!value.ok())
+    if (!value.ok()) {
+        if (value.error().kind != UnmaskError::Kind::not_a_token)
+            log_line(caller, "tries in vain to unmask", token, reason);
         throw unmask_error(value.error());
+    }
     struct Cleansed {
         std::string& text;
         ~Cleansed() { OPENSSL_cleanse(text.data(), text.size()); }
     } cleansed{value.value()};
     {
         SpiConnection spi;
-        record(require_extension(), token, reason);
+        record(require_extension(), caller, token, reason);
     }
-    return ask_pg([&] { return text_datum(Text(value.value())); });
+    log_line(caller, "unmasks", token, reason);
+    return value_datum(value.value());
 }
 
 } // namespace

@@ -120,6 +120,10 @@ void reload_configuration() {
 
 void run(const Assignment& assignment) {
     const Configured configured = configure(assignment.name);
+    const std::string title = std::string("sqs_ingest ") + assignment.name;
+    call_pg([&] { // for pg_stat_activity; a source that RESET leaves alone
+        SetConfigOption("application_name", title.c_str(), PGC_USERSET, PGC_S_OVERRIDE);
+    });
     const uint32 event = wait_event("SqsIngestWorker");
     auto& entry = shared_state()->pipelines[assignment.pipeline];
     auto& slot = shared_state()->slots[my_slot];

@@ -120,12 +120,13 @@ class Cluster:
 
     settings  a dict; change it with set() and unset(), which take effect at the next reload() or restart()
     env       environment of the postmaster, on top of PATH, HOME, LANG, TZ; takes effect at the next start()
+    own_identity  a system identifier of its own, as clusters elsewhere have; takes a second longer
     """
 
     alive = []  # every cluster not yet destroyed: conftest shows their logs when a test fails
     _template = None
 
-    def __init__(self, settings=None, env=None, preload="sqs_ingest", _data=None):
+    def __init__(self, settings=None, env=None, preload="sqs_ingest", own_identity=False, _data=None):
         self.directory = _fresh_directory("sqs-ingest.")
         self.data = self.directory / "data"
         self.log_file = self.directory / "log"
@@ -134,6 +135,8 @@ class Cluster:
         Cluster.alive.append(self)
         if _data:
             _data(self)
+        elif own_identity:
+            self._initdb(self.data)
         else:
             self._copy_of_template()
         self.settings = {
@@ -155,20 +158,23 @@ class Cluster:
         if Cluster._template is None:
             directory = _fresh_directory("sqs-ingest-template.")
             atexit.register(shutil.rmtree, directory, ignore_errors=True)
-            self._run(["initdb", "--no-sync", "-D", directory / "data", "-U", "postgres", "-E", "UTF8",
-                       "--locale=C.UTF-8", "--auth-local=trust", "--auth-host=reject"])  # fmt: skip
-            (directory / "data" / "postgresql.conf").open("a").write("include 'test.conf'\n")
+            self._initdb(directory / "data")
             Cluster._template = directory / "data"
         subprocess.run(["cp", "-a", Cluster._template, self.data], check=True)
+
+    def _initdb(self, data):
+        self._run(["initdb", "--no-sync", "-D", data, "-U", "postgres", "-E", "UTF8",
+                   "--locale=C.UTF-8", "--auth-local=trust", "--auth-host=reject"])  # fmt: skip
+        (data / "postgresql.conf").open("a").write("include 'test.conf'\n")
 
     def _environment(self):
         base = {"PATH": os.environ["PATH"], "HOME": str(self.directory), "LANG": "C.UTF-8", "TZ": "UTC"}
         return {**base, **{name: value for name, value in self.env.items() if value is not None}}
 
-    def _run(self, command):
+    def _run(self, command, cwd="/"):
         """Runs one of the server's programs to its end, as the server's user."""
         command = [pg_bin(command[0]), *map(str, command[1:])]
-        done = subprocess.run(command, cwd="/", env=self._environment(), stdin=subprocess.DEVNULL, text=True,
+        done = subprocess.run(command, cwd=cwd, env=self._environment(), stdin=subprocess.DEVNULL, text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **_server_user())  # fmt: skip
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(command)}: exit status {done.returncode}\n{done.stdout}")
@@ -282,6 +288,12 @@ class Cluster:
         self.stop(mode)
         return self.start()
 
+    def upgrade_to(self, new):
+        """pg_upgrade of this cluster, which is stopped, to a new one with an identity of its own, which has never run."""
+        self.stop()
+        new._run(["pg_upgrade", "-b", pg_bin(""), "-B", pg_bin(""), "-d", self.data, "-D", new.data, "-U", "postgres",
+                  "-s", new.directory], cwd=new.directory)  # fmt: skip
+
     def promote(self):
         self._run(["pg_ctl", "promote", "-w", "-D", self.data])
 
@@ -323,6 +335,12 @@ class Cluster:
 
     def value(self, query, parameters=None, dbname="postgres"):
         return self.sql(query, parameters, dbname)[0][0]
+
+    def client(self, program, *arguments, dbname="postgres"):
+        """Runs one of Postgres' client programs on a database, to its end: a CompletedProcess with its output as text."""
+        env = {**self._environment(), "PGHOST": str(self.directory), "PGUSER": "postgres", "PGDATABASE": dbname}
+        return subprocess.run([pg_bin(program), *map(str, arguments)], cwd="/", env=env, stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=120)  # fmt: skip
 
     def create_database(self, name=None, **options):
         """A fresh database: create_database() or create_database("name", template="template0", owner="someone")."""

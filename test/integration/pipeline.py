@@ -15,7 +15,7 @@ import botocore.config
 import botocore.exceptions
 import psycopg.rows
 import pytest
-from harness import Database, wait_until
+from harness import Database, unique, wait_until
 
 COUNTERS = ("received", "inserted", "duplicates", "dead_letters", "released", "in_hand", "deleted")
 
@@ -104,6 +104,31 @@ def assert_counters_add_up(stat):
     went = [stat[name] for name in ("inserted", "duplicates", "dead_letters", "released", "in_hand")]
     assert stat["received"] == sum(went), stat
     assert stat["deleted"] == stat["received"] - stat["released"] - stat["in_hand"], stat
+
+
+def make_owner(pipeline):
+    """An ordinary role with the rights that the README names: to start and stop pipelines, and to make the table."""
+    role, db = unique("owner"), pipeline.db
+    db.sql(f"CREATE ROLE {role} LOGIN")
+    db.sql(f"GRANT CREATE ON SCHEMA public TO {role}")
+    db.sql(f"GRANT EXECUTE ON FUNCTION sqs_ingest_start(text), sqs_ingest_stop(text) TO {role}")
+    if not (pipeline.cluster.data / "sqs_ingest.keyring").exists():
+        db.sql("SELECT sqs_ingest_create_keyring()")
+    return role
+
+
+def start_beside(pipeline, db, queue):
+    """Starts a pipeline like the given one in another database, on a queue that it names itself; no setting changes."""
+    columns, method = pipeline.db.one("SELECT columns::text, mask_method FROM sqs_ingest_pipeline WHERE name = %s", [pipeline.name])
+    db.sql("CREATE EXTENSION sqs_ingest")
+    db.sql("""CREATE TABLE user_logins (user_id text, device_type text, masked_ip text, masked_device_id text, locale text,
+                                        app_version integer, create_date date)""")  # fmt: skip
+    db.sql("INSERT INTO sqs_ingest_pipeline VALUES (%s, 'postgres', %s, 'public.user_logins', %s, %s)",
+           [pipeline.name, queue.url, columns, method])  # fmt: skip
+    started = Pipeline(db, queue, pipeline.name)
+    started.start()
+    started.wait_for(state="idle")
+    return started
 
 
 def stop_soon(pipeline):

@@ -1,0 +1,59 @@
+#include "core/transform/mention.h"
+
+#include <gtest/gtest.h>
+
+namespace {
+
+using namespace sqs_ingest;
+
+ColumnRule user_id() {
+    const auto mapping = parse_mapping(user_logins_mapping());
+    return mapping.value().columns.front();
+}
+
+bool about(std::string_view body, std::string_view id) {
+    return mentions(body, user_id(), id);
+}
+
+TEST(Mention, mapped_field_decides) {
+    EXPECT_TRUE(about(R"({"user_id": "u1", "ip": "1.2.3.4"})", "u1"));
+    EXPECT_TRUE(about(R"({"user_id": 4711})", "4711"));
+    EXPECT_FALSE(about(R"({"user_id": "other", "device_type": "android", "note": "customer-1"})", "android"));
+    EXPECT_FALSE(about(R"({"user_id": "other", "friend": "customer-1"})", "customer-1"));
+}
+
+TEST(Mention, misspelt_key_is_understood_for_ids_of_any_length) {
+    EXPECT_TRUE(about(R"({"userId": "u1"})", "u1"));
+    EXPECT_TRUE(about(R"({"userid": 4711})", "4711"));
+    EXPECT_TRUE(about(R"({"login": {"USER-ID": "u1"}})", "u1"));
+}
+
+TEST(Mention, other_key_counts_for_ids_that_are_telling) {
+    EXPECT_TRUE(about(R"({"uid": "customer-1"})", "customer-1"));
+    EXPECT_TRUE(about(R"([{"uid": ["customer-1"]}])", "customer-1"));
+    EXPECT_TRUE(about(R"({"customer-1": {"ip": "1.2.3.4"}})", "customer-1"));
+    EXPECT_FALSE(about(R"({"app_version": "1"})", "1"));
+    EXPECT_FALSE(about(R"({"device_type": "android"})", "android"));
+}
+
+TEST(Mention, part_of_a_value_never_counts) {
+    EXPECT_FALSE(about(R"({"uid": "mary-jane.doe@example.org"})", "jane.doe@example.org"));
+    EXPECT_FALSE(about(R"({"uid": "mary-jane.doe@example.org", )", "jane.doe@example.org"));
+    EXPECT_FALSE(about("jane.doe@example.org0 logged in", "jane.doe@example.org"));
+    EXPECT_FALSE(about(R"({"uid": "customer-10")", "customer-1"));
+}
+
+TEST(Mention, text_that_is_no_json_is_searched) {
+    EXPECT_TRUE(about(R"({"user_id": "u1", "ip)", "u1"));
+    EXPECT_TRUE(about(R"({"user_id":4711,)", "4711"));
+    EXPECT_TRUE(about("jane.doe@example.org logged in", "jane.doe@example.org"));
+    EXPECT_TRUE(about("login of org/customer 1, from 1.2.3.4", "org/customer 1"));
+    EXPECT_TRUE(about(R"({"user_id": "j\u00fcrgen/7", "ip)", "j\xc3\xbcrgen/7"));
+    EXPECT_FALSE(about(R"({"app_version": "1", "ip)", "1"));
+    EXPECT_FALSE(about(R"({"user_id": "other", "x": "u1)", "u1"));
+    EXPECT_TRUE(about(R"("customer-1)", "customer-1"));
+    EXPECT_FALSE(about("", "customer-1"));
+    EXPECT_FALSE(about("\"\\", "customer-1"));
+}
+
+} // namespace
