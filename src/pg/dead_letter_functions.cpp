@@ -272,7 +272,8 @@ Datum sqs_ingest_redrive(PG_FUNCTION_ARGS) {
     const auto arguments = filter_arguments(fcinfo);
     const int64 max_letters = PG_ARGISNULL(5) ? PG_INT64_MAX : PG_GETARG_INT64(5);
     if (max_letters < 0)
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("max_letters must not be negative")));
+        ereport(ERROR,
+                (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("max_letters must not be negative")));
     PreventCommandIfReadOnly("sqs_ingest_redrive()");
     PG_RETURN_INT64(pg_entry([&] { return redrive(filter_of(arguments), max_letters); }));
 }

@@ -125,6 +125,8 @@ void Ingest::turn(Instant now) {
                 on_visibility_changed(event.id, batch, now);
         }
     }
+    if (refusal_) // after what else has arrived was taken
+        throw PgError(*std::exchange(refusal_, std::nullopt));
     if (stop_deadline_)
         cancel_old_receives(now);
     confirm_commits(now);
@@ -162,8 +164,8 @@ void Ingest::obstruct(Obstruction& obstruction, Trouble trouble, BackoffRange ra
     obstruction.trouble = trouble;
     obstruction.since = now;
     // From the fault on, not from the turn's begin: a write can have taken many seconds.
-    obstruction.retry_at = std::chrono::steady_clock::now() +
-                           obstruction.backoff.next(range.base, range.cap, random_fraction());
+    obstruction.retry_at =
+        std::chrono::steady_clock::now() + obstruction.backoff.next(range.base, range.cap, random_fraction());
     StateLock lock;
     entry_.last_error = trouble;
 }
@@ -173,8 +175,8 @@ void Ingest::obstruct_queue(const ApiError& error, Instant now) {
     const auto trouble = trouble_of(error, pipeline_);
     const bool hopeless =
         error.error_class == ErrorClass::configuration || error.error_class == ErrorClass::credentials;
-    if (host_ == Host::session && hopeless)
-        throw make_error(ERRCODE_CONNECTION_EXCEPTION, trouble.message, trouble.hint);
+    if (host_ == Host::session && hopeless && !stop_deadline_)
+        refusal_ = make_error(ERRCODE_CONNECTION_EXCEPTION, trouble.message, trouble.hint);
     obstruct(queue_, trouble, backoff_range(error.error_class), now);
 }
 
@@ -545,6 +547,7 @@ void Ingest::on_written(std::vector<Delivery> batch, const Written& written, Ins
     clear(database_, "the target table can be written");
 
     unconfirmed_.end = written.commit_end;
+    unconfirmed_.waited = fates[static_cast<int>(Fate::duplicate)] < static_cast<std::int64_t>(batch.size());
     for (auto& delivery : batch)
         unconfirmed_.receipts.push_back({std::move(delivery.message.receipt_handle), delivery.visible_until});
     confirm_commits(now);
@@ -575,8 +578,8 @@ void Ingest::confirm_commits(Instant now) {
     bool durable = false;
     try {
         // While stopping, the standbys are asked but not waited for.
-        // A session has waited for them at its commit.
-        durable = durable_barrier(unconfirmed_.end, host_ == Host::worker && !stop_deadline_);
+        const bool waited_in_vain = host_ == Host::session && unconfirmed_.waited;
+        durable = durable_barrier(unconfirmed_.end, !stop_deadline_ && !waited_in_vain);
     } catch (const PgError& error) {
         obstruct_database(WriteFault{error.report()}, now);
         return;

@@ -119,6 +119,7 @@ class Ingest {
 
     // What keeps it from: reading the queue, and writing to the database.
     Obstruction queue_;
+    std::optional<PgError> refusal_; // of the queue, which ends a session's drain
     Obstruction database_;
     bool sink_ready_ = false;
     std::uint64_t keyring_ = 0;         // serial of the ring that the sink was made ready with
@@ -153,6 +154,7 @@ class Ingest {
     std::size_t batch_limit_;
     struct Commit {
         XLogRecPtr end = 0;
+        bool waited = false; // for the standbys, which a commit does only if it has written something
         std::vector<Receipt> receipts;
     };
     Commit unconfirmed_; // committed, and not known to be durable

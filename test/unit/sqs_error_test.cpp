@@ -176,7 +176,7 @@ TEST(ApiError, a_quoted_receipt_handle_is_shortened_so_that_the_reason_stays_rea
                       " for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired.",
                   400);
     EXPECT_EQ(error.message,
-              "Value AAAAAAAAAAAA… for parameter ReceiptHandle is invalid. Reason: The receipt handle "
+              "Value AAAAAAAAAAAA... for parameter ReceiptHandle is invalid. Reason: The receipt handle "
               "has expired.");
     EXPECT_EQ(error.error_class, ErrorClass::receipt);
 }

@@ -1,58 +1,30 @@
 #include "core/transform/seal.h"
 
-#include "core/digest.h"
+#include "core/transform/evp.h"
 
 #include <openssl/crypto.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
 
 #include <algorithm>
 #include <array>
-#include <climits>
-#include <cstdint>
-#include <memory>
 #include <optional>
 
 namespace sqs_ingest {
 
 namespace {
 
+using evp::checked_size;
+using evp::Context;
+using evp::in;
+using evp::kTagBytes;
+using evp::new_context;
+using evp::out;
+
 constexpr std::uint8_t kVersion = 1;
 constexpr std::size_t kHeaderBytes = 5; // version and key id
 constexpr std::size_t kNonceBytes = 12;
-constexpr std::size_t kTagBytes = 16;
-
-using Context = std::unique_ptr<EVP_CIPHER_CTX, decltype(&EVP_CIPHER_CTX_free)>;
-
-// OpenSSL's error queue is left empty: an entry of ours there would look like a TLS failure to whoever reads
-// it next.
-[[noreturn]] void fail(const char* what) {
-    ERR_clear_error();
-    throw CryptoError(what);
-}
 
 void require(bool ok) {
-    if (!ok)
-        fail("AES-256-GCM failed in OpenSSL");
-}
-
-Context new_context() {
-    Context context(EVP_CIPHER_CTX_new(), EVP_CIPHER_CTX_free);
-    require(context != nullptr);
-    return context;
-}
-
-int checked_size(std::string_view data) {
-    if (data.size() > INT_MAX - kTagBytes)
-        fail("too long for AES-256-GCM in one piece");
-    return static_cast<int>(data.size());
-}
-
-const std::uint8_t* in(std::string_view text) {
-    return as_bytes(text).data();
-}
-std::uint8_t* out(std::string& text, std::size_t at) {
-    return reinterpret_cast<std::uint8_t*>(text.data()) + at;
+    evp::require(ok, "AES-256-GCM failed in OpenSSL");
 }
 
 std::string header(std::uint32_t key_id) {

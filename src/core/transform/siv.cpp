@@ -1,25 +1,22 @@
 #include "core/transform/siv.h"
 
+#include "core/transform/evp.h"
+
 #include <openssl/crypto.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
 
 #include <algorithm>
-#include <climits>
-#include <memory>
 
 namespace sqs_ingest {
 
 namespace {
 
-using Context = std::unique_ptr<EVP_CIPHER_CTX, decltype(&EVP_CIPHER_CTX_free)>;
+using evp::checked_size;
+using evp::Context;
+using evp::in;
+using evp::out;
 
-// OpenSSL's error queue is left empty: see digest.cpp.
 void require(bool ok, const char* what = "AES-SIV failed in OpenSSL") {
-    if (ok)
-        return;
-    ERR_clear_error();
-    throw CryptoError(what);
+    evp::require(ok, what);
 }
 
 // Fetched once and leaked: see digest.cpp.
@@ -48,25 +45,11 @@ const EVP_CIPHER* cipher_for(Bytes key) {
     }
 }
 
-int checked_size(std::string_view data) {
-    if (data.size() > INT_MAX - kSivTagBytes)
-        throw CryptoError("too long for AES-SIV in one piece");
-    return static_cast<int>(data.size());
-}
-
-const std::uint8_t* in(std::string_view text) {
-    return as_bytes(text).data();
-}
-std::uint8_t* out(std::string& text, std::size_t at) {
-    return reinterpret_cast<std::uint8_t*>(text.data()) + at;
-}
-
 enum class Direction { decrypt = 0, encrypt = 1 }; // as EVP_CipherInit_ex2 counts them
 
-// A new one each time: freeing it cleanses the key, which would otherwise stay outside the secure heap.
+// A new one each time: a kept one would keep the key outside the secure heap.
 Context keyed_context(Bytes key, Direction direction) {
-    Context context(EVP_CIPHER_CTX_new(), EVP_CIPHER_CTX_free);
-    require(context != nullptr);
+    Context context = evp::new_context();
     require(EVP_CipherInit_ex2(context.get(), cipher_for(key), key.data(), nullptr,
                                static_cast<int>(direction), nullptr) == 1);
     return context;
