@@ -229,8 +229,7 @@ void check_queue(Items& items, const Pipeline& pipeline) {
     Item item{"queue", true, describe(queue), {}};
     if (queue.max_receive_count && *queue.max_receive_count < kFewReceives)
         item.hint = "Its redrive policy takes a message away after few receives: a restart in the wrong "
-                    "moment costs one. "
-                    "Raise maxReceiveCount.";
+                    "moment costs one. Raise maxReceiveCount.";
     else if (queue.visibility_timeout_seconds && *queue.visibility_timeout_seconds < kShortVisibility)
         item.hint = "Its visibility timeout is short; the workers ask for more at each receive.";
     items.push_back(std::move(item));

@@ -34,6 +34,8 @@ void keep(const Extension& extension, const DeadLetter& letter, const Rejection&
         return value.empty() ? std::nullopt : std::optional<std::string>(value);
     };
     const std::string state = refused ? unpack_sql_state(refused->sqlstate) : "";
+    // Under today's primary key.
+    const std::string sealed = seal(keyring, letter.message.message_id, letter.message.body);
     AsExtensionOwner as_owner(extension);
     query("UPDATE " + extension.table("sqs_ingest_dead_letter") +
               " SET reason = $2, field = $3, sqlstate = $4, constraint_name = $5, redacted = $6::jsonb,"
@@ -41,8 +43,7 @@ void keep(const Extension& extension, const DeadLetter& letter, const Rejection&
               " WHERE id = $1::int8",
           {std::to_string(letter.id), to_string(rejection.reason), text(rejection.field), text(state),
            text(refused ? refused->constraint : ""), redact(how, &keyring, letter.message),
-           hex(as_bytes(
-               seal(keyring, letter.message.message_id, letter.message.body)))}); // under today's primary key
+           hex(as_bytes(sealed))});
 }
 
 void redrive_batch(Sink& sink, const Extension& extension, const std::vector<DeadLetter>& letters,
@@ -85,8 +86,7 @@ void say_closed(std::int64_t closed, const std::string& why) {
                                "%lld dead letters could not be opened and were left; the last one: %s",
                                closed, static_cast<long long>(closed), why.c_str()),
                  errhint("A key that is missing can be put back into the keyring from its backup; what is "
-                         "damaged can "
-                         "only be purged.")));
+                         "damaged can only be purged.")));
     });
 }
 

@@ -42,10 +42,9 @@ DeadLetter open(const TextRow& row, const Keyring& keyring) {
     if (row[2])
         letter.message.sent_at_ms = std::stoll(*row[2]);
     letter.message.receive_count = std::stoi(*row[3]);
-    letter.sealed = from_hex(*row[4]);
     // What was damaged on its way was sealed with its damage repaired: it does not become right by that.
     letter.message.body_damaged = *row[5] == to_string(Reason::invalid_utf8);
-    auto body = unseal(keyring, letter.message.message_id, letter.sealed);
+    auto body = unseal(keyring, letter.message.message_id, from_hex(*row[4]));
     if (body.ok())
         letter.message.body = std::move(body).value();
     else

@@ -21,7 +21,6 @@ struct DeadLetterFilter {
 struct DeadLetter {
     std::int64_t id;
     Message message;    // without a receipt handle; no body if it could not be opened
-    std::string sealed; // as it is stored
     std::string closed; // why it could not be opened; empty: it was
 };
 

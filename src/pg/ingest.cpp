@@ -107,9 +107,9 @@ Ingest::Ingest(const Pipeline& pipeline, const Extension& extension, PipelineEnt
 
 void Ingest::turn(Instant now) {
     last_turn_ = now;
+    // Another ring is held against the database's keys before anything is written with it.
     if (sink_ready_ && keyring_serial() != keyring_)
-        sink_ready_ =
-            false; // another ring: held against the database's keys before anything is written with it
+        sink_ready_ = false;
     for (auto& event : client_.advance()) {
         if (auto* received = std::get_if<ReceiveResult>(&event.result)) {
             const auto receive = receives_.extract(event.id).mapped();

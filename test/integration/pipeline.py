@@ -19,6 +19,9 @@ from harness import Database, unique, wait_until
 
 COUNTERS = ("received", "inserted", "duplicates", "dead_letters", "released", "in_hand", "deleted")
 
+USER_LOGINS = """CREATE TABLE user_logins (user_id varchar(128), device_type varchar(32), masked_ip varchar(256),
+    masked_device_id varchar(256), locale varchar(32), app_version integer, create_date date)"""
+
 
 class Pipeline:
     """The pipeline `name` of a database (the built-in one unless said otherwise), fed by `queue`.
@@ -99,6 +102,23 @@ class Pipeline:
             return cursor.execute("SELECT * FROM sqs_ingest_dead_letter WHERE pipeline = %s ORDER BY id", [self.name]).fetchall()
 
 
+def user_ids(pipeline):
+    return [row["user_id"] for row in pipeline.rows("user_id")]
+
+
+def users_of(messages):
+    return sorted(message["user_id"] for message in messages)
+
+
+def prepare(pipeline, user="postgres"):
+    """Has start() make the pipeline, its table and the keyring; it is not enabled afterwards, no worker ever ran."""
+    with pipeline.db.connect(user, autocommit=False) as session:
+        session.execute("SELECT sqs_ingest_start()")
+        session.execute("SELECT sqs_ingest_stop()")
+        session.commit()
+    return pipeline
+
+
 def assert_counters_add_up(stat):
     """Every delivery received went one way, and whatever was committed was deleted."""
     went = [stat[name] for name in ("inserted", "duplicates", "dead_letters", "released", "in_hand")]
@@ -107,7 +127,7 @@ def assert_counters_add_up(stat):
 
 
 def make_owner(pipeline):
-    """An ordinary role with the rights that the README names: to start and stop pipelines, and to make the table."""
+    """An ordinary role with the rights that docs/security.md names: to start and stop pipelines, and to make the table."""
     role, db = unique("owner"), pipeline.db
     db.sql(f"CREATE ROLE {role} LOGIN")
     db.sql(f"GRANT CREATE ON SCHEMA public TO {role}")

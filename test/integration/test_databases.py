@@ -5,7 +5,7 @@ import threading
 
 import psycopg
 import pytest
-from harness import Database, login_message, login_messages, unique, wait_until
+from harness import Database, login_messages, unique, wait_until
 from pipeline import Pipeline, assert_counters_add_up, start_beside
 from proxy import make_pipeline_fixture, make_proxy_fixture, proxied_fixture, proxy_fixture  # noqa: F401
 from redelivery import Handouts

@@ -7,6 +7,7 @@ import time
 import psycopg
 import pytest
 from harness import Database, login_message, login_messages, unique, wait_until
+from pipeline import prepare, user_ids, users_of
 from pipeline import (Pipeline, assert_counters_add_up, make_pipeline_fixture, other_db_fixture,  # noqa: F401
                       pipeline_fixture)  # fmt: skip
 from proxy import answer, error, make_proxy_fixture, proxied_fixture, proxy_fixture, short_polls  # noqa: F401
@@ -21,15 +22,6 @@ SENT_BAD = {
     json.dumps(login_message(902, device_id="")): "empty_field",
     json.dumps(login_message(903, locale=["RU"])): "wrong_type",
 }
-
-
-def prepare(pipeline, user="postgres"):
-    """Has start() make the pipeline, its table and the keyring; it is not enabled afterwards, no worker ever ran."""
-    with pipeline.db.connect(user, autocommit=False) as session:
-        session.execute("SELECT sqs_ingest_start()")
-        session.execute("SELECT sqs_ingest_stop()")
-        session.commit()
-    return pipeline
 
 
 @pytest.fixture
@@ -153,14 +145,6 @@ def sleep_at(db, user_id, seconds=40):
     db.sql("CREATE TRIGGER sleep BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION sleep()")
 
 
-def user_ids(pipeline):
-    return [row["user_id"] for row in pipeline.rows("user_id")]
-
-
-def users_of(messages):
-    return sorted(message["user_id"] for message in messages)
-
-
 def assert_each_is_a_row_once(pipeline, messages):
     assert user_ids(pipeline) == users_of(messages)
     assert pipeline.dead_letters() == []
@@ -273,7 +257,6 @@ def test_row_that_the_table_refuses_becomes_a_dead_letter(stopped):
     (letter,) = stopped.dead_letters()
     assert (letter["reason"], letter["sqlstate"], letter["constraint_name"]) == ("row_error", "23514", "no_web")
     assert stopped.queue.is_empty()
-
 
 
 def test_table_that_refuses_every_row_costs_no_message(stopped):
@@ -509,8 +492,6 @@ def test_refused_on_a_standby(make_cluster, queue):
         assert_refused(pipeline, psycopg.errors.ReadOnlySqlTransaction, session=session)
 
 
-
-
 # Each with a queue and a table of its own: what is wrong with them, and the error that says so.
 TROUBLES = {
     "no such queue": (psycopg.OperationalError, "does not exist", "sqs_ingest.queue_url"),
@@ -569,7 +550,6 @@ def test_missing_credentials_are_named_soon(make_cluster, queue):
     said = assert_refused(pipeline, psycopg.OperationalError, match="(?i)credentials")
     assert "AWS_ACCESS_KEY_ID" in said.message_hint
     pipeline.db.close()
-
 
 
 def test_refusal_in_the_middle_ends_the_drain_and_says_how_far_it_came(watched, proxy):

@@ -11,6 +11,7 @@ import subprocess
 import psycopg
 import pytest
 from harness import login_message, login_messages, wait_until
+from pipeline import users_of
 from pipeline import assert_counters_add_up, make_owner, pipeline_fixture  # noqa: F401
 from proxy import make_pipeline_fixture, make_proxy_fixture, proxy_fixture, short_polls  # noqa: F401
 
@@ -26,10 +27,6 @@ THERE_BEFORE = "INSERT INTO user_logins VALUES ('there before', 'web', 'x', 'x',
 
 def user_ids(pipeline):
     return [row["user_id"] for row in pipeline.rows("user_id") if row["user_id"] != "there before"]
-
-
-def users_of(messages):
-    return sorted(message["user_id"] for message in messages)
 
 
 def trigger(body, timing="BEFORE INSERT ON user_logins FOR EACH ROW", kind="", name="target_trigger"):

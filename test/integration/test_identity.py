@@ -3,19 +3,10 @@ owner, its members and superusers start and stop a pipeline."""
 import psycopg
 import pytest
 from harness import login_message, login_messages, unique, wait_until
+from pipeline import USER_LOGINS, user_ids, users_of
 from pipeline import make_owner, make_pipeline_fixture, pipeline_fixture  # noqa: F401
 
 RESUMES_WITHIN = 60
-USER_LOGINS = """CREATE TABLE user_logins (user_id varchar(128), device_type varchar(32), masked_ip varchar(256),
-    masked_device_id varchar(256), locale varchar(32), app_version integer, create_date date)"""
-
-
-def user_ids(pipeline):
-    return [row["user_id"] for row in pipeline.rows("user_id")]
-
-
-def users_of(messages):
-    return sorted(message["user_id"] for message in messages)
 
 
 def as_role(pipeline, role, *statements):

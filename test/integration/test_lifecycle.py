@@ -8,17 +8,10 @@ import time
 import psycopg
 import pytest
 from harness import Database, login_message, login_messages, unique, wait_until
+from pipeline import user_ids, users_of
 from pipeline import Pipeline, assert_counters_add_up, make_pipeline_fixture, pipeline_fixture  # noqa: F401
 
 CLUSTER_SETTINGS = {"max_prepared_transactions": 5}
-
-
-def user_ids(pipeline):
-    return [row["user_id"] for row in pipeline.rows("user_id")]
-
-
-def users_of(messages):
-    return sorted(message["user_id"] for message in messages)
 
 
 def workers(cluster, dbname=None):

@@ -271,7 +271,7 @@ def test_message_known_to_the_ledger_is_deleted_without_a_row(pipeline):
         [first["Attributes"]["SentTimestamp"], ids[0]],
     )
     pipeline.start()
-    stat = pipeline.wait_for(inserted=1, duplicates=1, deleted=2)
+    pipeline.wait_for(inserted=1, duplicates=1, deleted=2)
     assert [row["user_id"] for row in pipeline.rows()] == [login_message(1)["user_id"]]
     assert pipeline.queue.is_empty()
 

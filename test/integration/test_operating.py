@@ -8,20 +8,12 @@ import psycopg.rows
 import pytest
 from harness import Database, login_message, login_messages, unique, wait_until
 from keys import K1, K2, hmac_token, keyring_fixture, unseal  # noqa: F401
+from pipeline import prepare, user_ids, users_of
 from pipeline import (Pipeline, assert_counters_add_up, make_owner, make_pipeline_fixture, other_db_fixture,  # noqa: F401
                       pipeline_fixture)  # fmt: skip
 from proxy import altered_messages, answer, make_proxy_fixture, proxied_fixture, proxy_fixture, short_polls  # noqa: F401
 
 CLUSTER_SETTINGS = {"autovacuum": False, "fsync": True}  # statements are counted; check() is content with nothing less
-
-
-def prepare(pipeline, user="postgres"):
-    """Has start() make the pipeline and its table; it is not enabled afterwards, no worker ever ran."""
-    with pipeline.db.connect(user, autocommit=False) as session:
-        session.execute("SELECT sqs_ingest_start()")
-        session.execute("SELECT sqs_ingest_stop()")
-        session.commit()
-    return pipeline
 
 
 @pytest.fixture
@@ -52,14 +44,6 @@ def ingest(pipeline, bodies):
     ids = pipeline.queue.send(bodies)
     pipeline.db.sql("CALL sqs_ingest_drain(%s, %s)", [pipeline.name, len(bodies)])
     return ids
-
-
-def user_ids(pipeline):
-    return [row["user_id"] for row in pipeline.rows("user_id")]
-
-
-def users_of(messages):
-    return sorted(message["user_id"] for message in messages)
 
 
 def without_device(i, **changes):

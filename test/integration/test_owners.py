@@ -4,6 +4,7 @@ import psycopg
 import psycopg.rows
 import pytest
 from harness import Database, login_message, login_messages, unique, wait_until
+from pipeline import users_of
 from pipeline import Pipeline, make_owner
 from proxy import make_pipeline_fixture, make_proxy_fixture, proxied_fixture, proxy_fixture, short_polls  # noqa: F401
 
@@ -21,10 +22,6 @@ def pipelines_seen(pipeline, role):
 
 def user_ids(pipeline, table="user_logins"):
     return [row["user_id"] for row in pipeline.rows("user_id", table)]
-
-
-def users_of(messages):
-    return sorted(message["user_id"] for message in messages)
 
 
 def worker_roles(pipeline):

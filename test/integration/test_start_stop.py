@@ -11,6 +11,7 @@ import time
 import psycopg
 import pytest
 from harness import login_message, login_messages, wait_until
+from pipeline import user_ids, users_of
 from pipeline import Pipeline, assert_counters_add_up
 from proxy import make_pipeline_fixture, make_proxy_fixture, proxied_fixture, proxy_fixture, short_polls  # noqa: F401
 
@@ -28,14 +29,6 @@ def running(pipeline):
     pipeline.start()
     pipeline.wait_for(state="idle")
     return pipeline
-
-
-def user_ids(pipeline):
-    return [row["user_id"] for row in pipeline.rows("user_id")]
-
-
-def users_of(messages):
-    return sorted(message["user_id"] for message in messages)
 
 
 def workers(pipeline):

@@ -8,19 +8,10 @@ import time
 import psycopg
 import pytest
 from harness import login_message, login_messages, unique, wait_until
+from pipeline import USER_LOGINS, make_owner, prepare, user_ids, users_of
 from pipeline import assert_counters_add_up, make_pipeline_fixture, pipeline_fixture  # noqa: F401
 
 RESUMES_WITHIN = 60  # the longest pause between two tries is 20 s
-USER_LOGINS = """CREATE TABLE user_logins (user_id varchar(128), device_type varchar(32), masked_ip varchar(256),
-    masked_device_id varchar(256), locale varchar(32), app_version integer, create_date date)"""
-
-
-def user_ids(pipeline):
-    return [row["user_id"] for row in pipeline.rows("user_id")]
-
-
-def users_of(messages):
-    return sorted(message["user_id"] for message in messages)
 
 
 def assert_all_stored_once(pipeline, messages):
@@ -33,15 +24,8 @@ def assert_all_stored_once(pipeline, messages):
 @pytest.fixture
 def owner(pipeline):
     """An ordinary role that owns the pipeline and its table; the pipeline is stopped."""
-    role, db = unique("owner"), pipeline.db
-    db.sql(f"CREATE ROLE {role} LOGIN")
-    db.sql(f"GRANT CREATE ON SCHEMA public TO {role}")
-    db.sql(f"GRANT EXECUTE ON FUNCTION sqs_ingest_start(text), sqs_ingest_stop(text) TO {role}")
-    if not (pipeline.cluster.data / "sqs_ingest.keyring").exists():
-        db.sql("SELECT sqs_ingest_create_keyring()")
-    with db.connect(role) as connection:
-        connection.execute("SELECT sqs_ingest_start()")
-        connection.execute("SELECT sqs_ingest_stop()")
+    role = make_owner(pipeline)
+    prepare(pipeline, role)
     return role
 
 
