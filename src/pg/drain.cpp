@@ -18,7 +18,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto kPatience = 5s; // with a queue or a table that refuses, before the caller is told
+constexpr auto kLongestWait = 1s; // in one transaction, which transaction_timeout (17+) bounds
+constexpr auto kPatience = 5s;    // with a queue or a table that refuses, before the caller is told
 
 struct Configured {
     Extension extension;
@@ -119,7 +120,10 @@ void run(Ingest& ingest, Tally& tally, const std::string& name) {
         memory.begin_turn();
         if (ProcDiePending) // what follows is no error to be caught: the session ends there
             give_back(ingest);
-        call_pg([] { CHECK_FOR_INTERRUPTS(); });
+        call_pg([] {
+            CHECK_FOR_INTERRUPTS();
+            SPI_commit(); // an empty one: a session is always in some transaction
+        });
         const auto now = std::chrono::steady_clock::now();
         ingest.turn(now);
         if (tally.hand_over() || !said) {
@@ -132,7 +136,8 @@ void run(Ingest& ingest, Tally& tally, const std::string& name) {
             throw make_error(sqlstate_of(stuck->trouble), stuck->trouble.message, stuck->trouble.hint);
         if (ingest.finished())
             break;
-        auto timeout = ingest.timeout(std::chrono::steady_clock::now()).value_or(1s);
+        auto timeout = std::min<std::chrono::milliseconds>(
+            ingest.timeout(std::chrono::steady_clock::now()).value_or(kLongestWait), kLongestWait);
         if (stuck)
             timeout = std::min(timeout,
                                std::chrono::ceil<std::chrono::milliseconds>(stuck->since + kPatience - now));
