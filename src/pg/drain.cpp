@@ -112,14 +112,34 @@ void give_back(Ingest& ingest) {
     RESUME_INTERRUPTS();
 }
 
+// A session that is terminated unwinds nothing: the process ends where it stands, and calls this.
+Ingest* under_way = nullptr;
+
+void give_back_at_exit(int, Datum) {
+    if (Ingest* ingest = std::exchange(under_way, nullptr))
+        give_back(*ingest);
+}
+
+class GivesBackAtExit {
+  public:
+    explicit GivesBackAtExit(Ingest& ingest) {
+        static bool registered = false; // for good: others may register theirs after it
+        if (!registered)
+            before_shmem_exit(give_back_at_exit, 0);
+        registered = true;
+        under_way = &ingest;
+    }
+    ~GivesBackAtExit() { under_way = nullptr; }
+    GivesBackAtExit(const GivesBackAtExit&) = delete;
+    GivesBackAtExit& operator=(const GivesBackAtExit&) = delete;
+};
+
 void run(Ingest& ingest, Tally& tally, const std::string& name) {
     const uint32 event = wait_event("SqsIngestDrain");
     TurnMemory memory;
     bool said = false;
     while (!ingest.finished()) {
         memory.begin_turn();
-        if (ProcDiePending) // what follows is no error to be caught: the session ends there
-            give_back(ingest);
         call_pg([] {
             CHECK_FOR_INTERRUPTS();
             SPI_commit(); // an empty one: a session is always in some transaction
@@ -155,6 +175,7 @@ void drain(const std::string& name, std::optional<std::int64_t> max_messages) {
     slot.pipeline = -1;
     Ingest ingest(configured.pipeline, configured.extension, tally.entry(), slot, Host::session,
                   DrainLimits{max_messages});
+    const GivesBackAtExit gives_back(ingest);
     ErrorReport failure;
     bool failed = false;
     try {

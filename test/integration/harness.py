@@ -5,6 +5,7 @@ started here are ever signalled. Postgres refuses to run as root, so under root 
 an environment that is given in full.
 """
 import atexit
+import contextlib
 import json
 import os
 import pwd
@@ -262,7 +263,8 @@ class Cluster:
         os.kill(self.postmaster.pid, signal.SIGSTOP)  # it must not start new ones meanwhile
         children = _children(self.postmaster.pid)
         for pid in [self.postmaster.pid, *children]:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it may have ended by itself
+                os.kill(pid, signal.SIGKILL)
         self._wait_for_the_end(10, "kill -9 of all", children)
 
     def _wait_for_the_end(self, timeout, what, children):
