@@ -52,7 +52,8 @@ def test_cron_job_ingests_what_came_since_the_last_run(pg_cron, make_cluster, qu
     db.sql("SELECT cron.unschedule(%s)", [job])
     wait_until(lambda: not any(status == "running" for status, _ in runs(db)), 15, "the last run is over")
 
-    assert {status for status, _ in runs(db)} == {"succeeded"}
+    # From 1.5 on unschedule() cancels a run that is under way.
+    assert [run for run in runs(db) if run[0] != "succeeded" and "cancel" not in (run[1] or "")] == []
     assert [letter["reason"] for letter in pipeline.dead_letters()] == ["not_json"]
     assert_counters_add_up(pipeline.stat())
     assert cluster.pids("sqs_ingest worker") == []
