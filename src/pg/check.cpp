@@ -7,6 +7,7 @@
 #include "pg/background.h"
 #include "pg/built_in.h"
 #include "pg/durability.h"
+#include "pg/epoch.h"
 #include "pg/json_text.h"
 #include "pg/keyring.h"
 #include "pg/preconditions.h"
@@ -151,11 +152,9 @@ void check_keyring(Items& items, const Extension& extension, bool first_start) {
         return;
     }
     const bool usable = look(items, "keyring", [&] {
-        int keys;
-        std::uint32_t primary;
-        check_keyring_file(extension, keys, primary);
-        return "\"" + keyring_path() + "\", keys: " + std::to_string(keys) +
-               ", primary key: " + std::to_string(primary);
+        const Keyring ring = verified_keyring_file(extension);
+        return "\"" + keyring_path() + "\", keys: " + std::to_string(ring.keys().size()) +
+               ", primary key: " + std::to_string(ring.primary().id);
     });
     if (usable && keyring_lies_inside_data_directory())
         items.back().hint =
@@ -319,7 +318,7 @@ std::string preview(const std::string& name, std::string_view body, TimestampTz 
                         pipeline.mask_method};
     Message message;
     message.body = body;
-    message.sent_at_ms = (sent_at + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY) / 1000;
+    message.sent_at_ms = ms_of_timestamp(sent_at);
     const auto outcome = transform(how, &keyring, message);
     if (outcome.ok())
         return json_text({{"row", row_json(pipeline, how.types, outcome.value())}});

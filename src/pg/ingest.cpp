@@ -3,6 +3,7 @@
 #include "core/policy/fault.h"
 #include "core/sqs/advice.h"
 #include "pg/durability.h"
+#include "pg/epoch.h"
 #include "pg/keyring.h"
 
 #include <numeric>
@@ -77,10 +78,6 @@ Trouble trouble_of(const WriteFault& fault, const Pipeline& pipeline) {
 
 SqsClientOptions client_options(const Pipeline& pipeline) {
     return {pipeline.queue_url, pipeline.endpoint, pipeline.region, pipeline.credentials, pipeline.http};
-}
-
-TimestampTz timestamp_of_ms(std::int64_t epoch_ms) {
-    return epoch_ms * 1000 - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
 }
 
 std::int64_t now_ms() {

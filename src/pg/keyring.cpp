@@ -1,5 +1,6 @@
 #include "pg/keyring.h"
 
+#include "pg/epoch.h"
 #include "pg/settings.h"
 
 #include <openssl/crypto.h>
@@ -116,14 +117,13 @@ const Keyring& verified_keyring() {
     return ring;
 }
 
-void check_keyring_file(const Extension& extension, int& keys, std::uint32_t& primary) {
+Keyring verified_keyring_file(const Extension& extension) {
     prepare_secure_memory();
-    const auto ring = read_keyring_file(keyring_path());
+    auto ring = read_keyring_file(keyring_path());
     if (!ring.ok())
         throw keyring_error(ring.error());
     compare(ring.value(), recorded_keys(extension, Effect::reads));
-    keys = static_cast<int>(ring.value().keys().size());
-    primary = ring.value().primary().id;
+    return std::move(ring).value();
 }
 
 std::vector<RecordedKey> recorded_keys(const Extension& extension, Effect effect) {
@@ -133,8 +133,7 @@ std::vector<RecordedKey> recorded_keys(const Extension& extension, Effect effect
                                  "* 1000000)::pg_catalog.int8::pg_catalog.text FROM " +
                                      extension.table("sqs_ingest_key") + " ORDER BY id",
                                  {}, effect))
-        keys.push_back({std::stoll(*row[0]), *row[1],
-                        std::stoll(*row[2]) - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY});
+        keys.push_back({std::stoll(*row[0]), *row[1], timestamp_of_us(std::stoll(*row[2]))});
     return keys;
 }
 

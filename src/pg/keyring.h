@@ -33,7 +33,7 @@ const Keyring& record_keyring(const Extension& extension);
 
 // The file as a new process will find it, whatever ring this one holds: throws what that one would throw.
 // Needs an SPI connection.
-void check_keyring_file(const Extension& extension, int& keys, std::uint32_t& primary);
+Keyring verified_keyring_file(const Extension& extension);
 
 // Makes the file at keyring_path(); throws PgError when there is one, or when this database was used with
 // other keys. Returns the path; warns when it lies inside the data directory, whose base backups then carry

@@ -4,6 +4,7 @@
 #include "core/transform/seal.h"
 #include "pg/arrays.h"
 #include "pg/durability.h"
+#include "pg/epoch.h"
 #include "pg/keyring.h"
 #include "pg/spi.h"
 
@@ -81,7 +82,7 @@ bool is_pipeline_fault(const ErrorReport& report) {
 TimestampTz ledger_time(const Message& message) {
     if (!message.sent_at_ms)
         return DT_NOEND;
-    return *message.sent_at_ms * 1000 - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+    return timestamp_of_ms(*message.sent_at_ms);
 }
 
 } // namespace

@@ -1,9 +1,8 @@
 // unmask(): the value of a reversible token, for whom it was granted to, and never in silence. The server log
 // is written before the value is returned, because a rollback takes the audit row away.
+#include "core/cleansed.h"
 #include "pg/arrays.h"
 #include "pg/keyring.h"
-
-#include <openssl/crypto.h>
 
 namespace sqs_ingest::pg {
 
@@ -76,10 +75,7 @@ Datum unmask_datum(const std::string& token, const std::string& reason) {
             log_line(caller, "tries in vain to unmask", token, reason);
         throw unmask_error(value.error());
     }
-    struct Cleansed {
-        std::string& text;
-        ~Cleansed() { OPENSSL_cleanse(text.data(), text.size()); }
-    } cleansed{value.value()};
+    const Cleansed cleansed(value.value());
     {
         SpiConnection spi;
         record(require_extension(), caller, token, reason);

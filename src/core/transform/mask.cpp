@@ -1,6 +1,7 @@
 #include "core/transform/mask.h"
 
 #include "core/base64url.h"
+#include "core/cleansed.h"
 #include "core/transform/siv.h"
 
 #include <openssl/crypto.h>
@@ -17,18 +18,6 @@ constexpr std::string_view kTruncatedSha256 = "sha256:";
 std::string hmac_token(const MaskKey& key, std::string_view value) {
     return "hm" + std::to_string(key.id) + '.' + hex(hmac_sha256(key.hmac.bytes(), value));
 }
-
-// Cleanses a text at the end of the scope.
-class Cleansed {
-  public:
-    explicit Cleansed(std::string& text) : text_(text) {}
-    Cleansed(const Cleansed&) = delete;
-    Cleansed& operator=(const Cleansed&) = delete;
-    ~Cleansed() { OPENSSL_cleanse(text_.data(), text_.size()); }
-
-  private:
-    std::string& text_;
-};
 
 constexpr char kValueFollows = 0x01; // OpenSSL's AES-SIV takes no empty plaintext
 
