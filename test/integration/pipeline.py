@@ -205,3 +205,11 @@ def make_pipeline_fixture(db):
 def pipeline_fixture(queue, make_pipeline):
     """The built-in pipeline of a fresh database, configured to ingest a fresh queue, not started."""
     return make_pipeline(queue)
+
+
+@pytest.fixture(name="running")
+def running_fixture(pipeline):
+    """The module's pipeline, started, and idle."""
+    pipeline.start()
+    pipeline.wait_for(state="idle")
+    return pipeline

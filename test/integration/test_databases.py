@@ -6,7 +6,7 @@ import threading
 import psycopg
 import pytest
 from harness import Database, login_messages, unique, wait_until
-from pipeline import Pipeline, assert_counters_add_up, start_beside
+from pipeline import Pipeline, assert_counters_add_up, running_fixture, start_beside  # noqa: F401
 from proxy import make_pipeline_fixture, make_proxy_fixture, proxied_fixture, proxy_fixture  # noqa: F401
 from redelivery import Handouts
 
@@ -17,13 +17,6 @@ ROGUE = {"foo": "oops_wrong_msg_type", "bar": "123"}
 def pipeline(proxied, proxy):
     Handouts(proxy, proxied.queue)
     return proxied
-
-
-@pytest.fixture
-def running(pipeline):
-    pipeline.start()
-    pipeline.wait_for(state="idle")
-    return pipeline
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ import time
 import psycopg
 import pytest
 from harness import login_message, login_messages, wait_until
-from pipeline import user_ids, users_of
-from pipeline import Pipeline, assert_counters_add_up
+from pipeline import Pipeline, assert_counters_add_up, running_fixture, user_ids, users_of  # noqa: F401
 from proxy import make_pipeline_fixture, make_proxy_fixture, proxied_fixture, proxy_fixture, short_polls  # noqa: F401
 
 CLUSTER_SETTINGS = {"max_prepared_transactions": 5}
@@ -22,13 +21,6 @@ CLUSTER_SETTINGS = {"max_prepared_transactions": 5}
 def pipeline(proxied, proxy):
     proxy.on("ReceiveMessage", short_polls)
     return proxied
-
-
-@pytest.fixture
-def running(pipeline):
-    pipeline.start()
-    pipeline.wait_for(state="idle")
-    return pipeline
 
 
 def workers(pipeline):
