@@ -12,7 +12,7 @@ ARG DEBIAN=trixie
 
 FROM postgres:${PG_MAJOR}-${DEBIAN} AS build
 RUN apt-get update && apt-get install -y --no-install-recommends \
-        g++ make "postgresql-server-dev-$PG_MAJOR" libcurl4-openssl-dev libssl-dev nlohmann-json3-dev
+        g++ make "postgresql-server-dev-$PG_MAJOR" libcurl4-openssl-dev libssl-dev zlib1g-dev nlohmann-json3-dev libpugixml-dev
 WORKDIR /sqs_ingest
 COPY Makefile sqs_ingest.control ./
 COPY sql sql
@@ -25,7 +25,7 @@ RUN pg_config=/usr/lib/postgresql/$PG_MAJOR/bin/pg_config && \
 FROM postgres:${PG_MAJOR}-${DEBIAN}
 # libcurl only recommends the certificates, and without them no HTTPS request succeeds.
 RUN apt-get update && \
-    apt-get install -y --no-install-recommends ca-certificates libcurl4 libssl3 && \
+    apt-get install -y --no-install-recommends ca-certificates libcurl4 libpugixml1v5 libssl3 && \
     rm -rf /var/lib/apt/lists/*
 COPY --from=build /out/ /
 # initdb copies the sample, so new clusters preload the library, whatever options `docker run` is given. A data volume

@@ -78,6 +78,10 @@ SELECT unmask('sv1.', 'regression test');
 SELECT * FROM mask_keys();
 SELECT * FROM sqs_ingest_check();
 SELECT sqs_ingest_preview('user_logins', '{}');
+SELECT sqs_ingest_preview('user_logins', '{}', now(), '{}');
+SELECT sqs_ingest_create_pipeline('user_logins', 'http://127.0.0.1:9/000000000000/regress', 'pg_class');
+SELECT sqs_ingest_alter_pipeline('user_logins', workers => 2);
+SELECT sqs_ingest_drop_pipeline('user_logins');
 CALL sqs_ingest_drain();
 SELECT sqs_ingest_redrive();
 SELECT sqs_ingest_purge();
@@ -113,6 +117,12 @@ SELECT name FROM pg_settings WHERE name LIKE 'sqs\_ingest.%' ORDER BY name COLLA
 RESET ROLE;
 
 DROP ROLE regress_sqs_nobody, regress_sqs_monitor;
+
+-- Which versions there are, and how one comes to this one. An upgrade leaves what an installation makes: test_upgrade.py.
+SELECT version, installed, superuser, trusted, relocatable, schema, requires
+  FROM pg_available_extension_versions WHERE name = 'sqs_ingest' AND version !~ 'test' ORDER BY version COLLATE "C";
+SELECT source, target, path FROM pg_extension_update_paths('sqs_ingest')
+ WHERE source !~ 'test' AND target !~ 'test' ORDER BY source COLLATE "C", target COLLATE "C";
 
 -- The extension goes without a trace, and works in a schema that needs quotes.
 DROP EXTENSION sqs_ingest;

@@ -68,7 +68,7 @@ SELECT * FROM pipelines;
 CREATE TABLE user_logins (user_id varchar(128), device_type varchar(32), masked_ip varchar(256));
 SELECT sqs_ingest_start();
 DROP TABLE user_logins;
-CREATE TABLE user_logins (user_id uuid, device_type varchar(32), masked_ip varchar(256),
+CREATE TABLE user_logins (user_id uuid, device_type varchar(32), masked_ip inet,
                           masked_device_id varchar(256), locale varchar(32), app_version integer, create_date date);
 SELECT sqs_ingest_start();
 DROP TABLE user_logins;

@@ -2,17 +2,20 @@
 #   choose_postgres      sets and exports PG_CONFIG, the one Postgres that every later step uses
 #   need PACKAGE…        installs the packages of the list that are missing
 #   need_pg_cron         installs pg_cron for PG_CONFIG's Postgres, where that is Debian's
+#   need_elasticmq       brings a Java runtime, and the jars of two ElasticMQs (test/elasticmq*.sha256) to build/elasticmq*
 #   make_venv            sets PYTHON, a private Python under build/ with test/requirements.txt
+#   make_venv_query      brings a moto that knows only the Query protocol (test/requirements-query.txt) to build/venv-query
 # shellcheck shell=bash
 
 # shellcheck disable=SC2034 # the scripts name them
-BUILD_PACKAGES=(g++ make pkg-config libcurl4-openssl-dev libssl-dev nlohmann-json3-dev python3-venv)
+BUILD_PACKAGES=(g++ make pkg-config libcurl4-openssl-dev libssl-dev zlib1g-dev nlohmann-json3-dev libpugixml-dev python3-venv)
 # shellcheck disable=SC2034
 UNIT_TEST_PACKAGES=(cmake ninja-build libgtest-dev)
 
 is_installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
-APT_GET=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0)
+# What a Java installs runs Java, which leaves its statistics in /tmp.
+APT_GET=(env DEBIAN_FRONTEND=noninteractive JAVA_TOOL_OPTIONS=-XX:-UsePerfData apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0)
 apt_lists_are_fresh=
 
 # Once in a run. One unreachable third-party source must not stop us; if it is the one that matters, the install fails.
@@ -48,7 +51,7 @@ install_server_without_cluster() (
     need "$@"
 )
 
-can_build_and_run() { [ -x "$("$1" --bindir)/postgres" ] && [ -f "$("$1" --pgxs)" ]; }
+can_build_and_run() { [ -x "$("$1" --bindir)/postgres" ] && [ -f "$("$1" --pgxs)" ] && [ -f "$("$1" --includedir-server)/postgres.h" ]; }
 
 newest() { printf '%s\n' "$@" | sort -V | tail -n 1; }
 
@@ -88,13 +91,41 @@ need_pg_cron() {
     esac
 }
 
-make_venv() {
-    local venv=$ROOT/build/venv
-    PYTHON=$venv/bin/python
-    if "$PYTHON" -c '' 2>/dev/null && cmp -s test/requirements.txt "$venv/requirements.txt"; then return; fi
-    say "installing the Python packages of test/requirements.txt into build/venv"
+# need_jars NAME: the jars of test/NAME.sha256, with these checksums, under build/NAME. MAVEN_REPOSITORY=… names a mirror.
+need_jars() {
+    local list=$ROOT/test/$1.sha256 jars=$ROOT/build/$1 sum jar
+    local repository=${MAVEN_REPOSITORY:-https://repo1.maven.org/maven2}
+    command -v java >/dev/null || need default-jre-headless
+    mkdir -p "$jars"
+    if (cd "$jars" && sha256sum --quiet -c "$list") >/dev/null 2>&1; then return; fi
+    need curl ca-certificates
+    say "downloading ElasticMQ into build/$1"
+    while read -r sum jar; do
+        if [ "$(sha256sum "$jars/$jar" 2>/dev/null | cut -d' ' -f1)" = "$sum" ]; then continue; fi
+        quietly elasticmq curl -fsSL --retry 3 --create-dirs -o "$jars/$jar" "$repository/$jar"
+    done <"$list"
+    (cd "$jars" && sha256sum --quiet -c "$list") || die "a jar of ElasticMQ is not what it should be"
+}
+
+need_elasticmq() {
+    need_jars elasticmq
+    need_jars elasticmq-query
+}
+
+# make_venv_of REQUIREMENTS VENV: build/VENV has exactly what test/REQUIREMENTS says.
+make_venv_of() {
+    local requirements=test/$1 venv=$ROOT/build/$2
+    if "$venv/bin/python" -c '' 2>/dev/null && cmp -s "$requirements" "$venv/requirements.txt"; then return; fi
+    say "installing the Python packages of $requirements into build/$2"
     rm -rf "$venv"
     quietly venv /usr/bin/python3 -m venv "$venv"
-    quietly pip "$PYTHON" -m pip install --disable-pip-version-check --only-binary :all: -r test/requirements.txt
-    cp test/requirements.txt "$venv/requirements.txt"
+    quietly pip "$venv/bin/python" -m pip install --disable-pip-version-check --only-binary :all: -r "$requirements"
+    cp "$requirements" "$venv/requirements.txt"
 }
+
+make_venv() {
+    PYTHON=$ROOT/build/venv/bin/python
+    make_venv_of requirements.txt venv
+}
+
+make_venv_query() { make_venv_of requirements-query.txt venv-query; }

@@ -39,7 +39,7 @@ WITH extension AS (
            format('| `%s%s(%s)` | %s | %s | %s |', CASE p.prokind WHEN 'p' THEN 'CALL ' ELSE '' END, p.proname,
                   (SELECT coalesce(string_agg(a.argument, ', ' ORDER BY a.n), '')
                      FROM regexp_split_to_table(regexp_replace(pg_get_function_arguments(p.oid),
-                                                            '\mIN |::(text|bigint\[\]|bigint|interval)', '', 'g'), ', ')
+                                                            '\mIN |::(text|bigint|interval|integer|boolean|jsonb|regclass)\M(\[\])?', '', 'g'), ', ')
                           WITH ORDINALITY AS a(argument, n)
                     WHERE a.argument NOT LIKE 'OUT %'),
                   CASE WHEN p.prokind = 'p' THEN ''

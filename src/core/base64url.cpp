@@ -49,4 +49,17 @@ std::optional<std::string> from_base64url(std::string_view text) {
     return bytes;
 }
 
+std::optional<std::string> from_base64(std::string_view text) {
+    if (text.size() % 4 != 0)
+        return std::nullopt;
+    for (int padding = 0; padding < 2 && text.ends_with('='); ++padding)
+        text.remove_suffix(1);
+    if (text.find_first_of("-_") != std::string_view::npos)
+        return std::nullopt;
+    std::string url(text);
+    for (char& c : url)
+        c = c == '+' ? '-' : c == '/' ? '_' : c;
+    return from_base64url(url);
+}
+
 } // namespace sqs_ingest

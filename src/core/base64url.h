@@ -1,4 +1,4 @@
-// base64url without padding (RFC 4648, section 5).
+// base64url without padding (RFC 4648, section 5), and reading of plain base64 (section 4).
 #pragma once
 
 #include <optional>
@@ -12,5 +12,8 @@ std::string base64url(std::string_view bytes);
 // The bytes. Empty for anything that base64url() would not have written: another character, padding, a length
 // that no number of bytes has, unused bits that are not zero.
 std::optional<std::string> from_base64url(std::string_view text);
+
+// The bytes of plain base64 with its padding. Empty for anything else.
+std::optional<std::string> from_base64(std::string_view text);
 
 } // namespace sqs_ingest

@@ -1,56 +1,80 @@
-// AWS credentials and region from where AWS's own tools look for them.
+// AWS credentials and region from where AWS's own tools look for them, without ever waiting.
 // https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html
+//
+//   get() ── plan.h: which place, without asking ──▶ static keys: at once
+//                                                 └▶ errand.h: a conversation with STS, instance metadata,
+//                                                    a container endpoint or a process ──▶ kept until they
+//                                                    expire, fetched again ahead of that
+//                                                    (core/policy/refresh.h)
+//
+// The order: environment (unless a profile is named in the options), web identity of the environment, the
+// profile (role_arn with source_profile, credential_source or web_identity_token_file; keys of the
+// credentials file, of the config file; credential_process), container endpoint, instance metadata. The first
+// that is configured counts, and its failure is the chain's. SSO is not supported.
 #pragma once
 
-#include "core/result.h"
 #include "core/sqs/sigv4.h"
+#include "net/aws_config.h"
+#include "net/credentials/plan.h"
+#include "net/http.h"
+#include "net/moment.h"
 
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
+#include <variant>
 
 namespace sqs_ingest {
 
-// Overrides from settings; empty: AWS's environment variable, else AWS's default.
-struct CredentialsOptions {
-    std::string profile;          // else AWS_PROFILE, else "default"
-    std::string config_file;      // else AWS_CONFIG_FILE, else ~/.aws/config
-    std::string credentials_file; // else AWS_SHARED_CREDENTIALS_FILE, else ~/.aws/credentials
+struct BeingFetched {};
+struct NoRegion {
+    std::string message; // "no AWS region is configured", and what instance metadata had to say
 };
 
-struct NoCredentials {
-    std::string message; // "no AWS credentials were found", "profile \"x\" has no aws_secret_access_key";
-                         // never a secret
-    std::string detail;  // the places looked at, one a line
-};
-
-// The chain: environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN), unless a profile is
-// named in the options; then the shared credentials file, then the config file ([profile x], [default]).
-// Files are read again when their identity, size or time changes.
 class CredentialsChain {
   public:
-    explicit CredentialsChain(CredentialsOptions options);
+    // The loop outlives the chain, and its owner hands it what ended: take() and advance() after each
+    // HttpLoop::advance().
+    CredentialsChain(CredentialsOptions options, HttpLoop& http);
     ~CredentialsChain();
 
-    Result<Credentials, NoCredentials> get();
+    // Credentials that are good now. Otherwise they are being fetched from now on, or there are none: then
+    // the reason, and after a failure nothing is asked again before a pause (1 s to 60 s, with jitter) is
+    // over. Shared files are read again when their identity, size or time changes; a change of what is
+    // configured discards what was fetched.
+    //
+    // Credentials of instance metadata are used beyond their end when newer ones cannot be had because the
+    // service is down ("static stability"): EC2 extends them then.
+    std::variant<Credentials, BeingFetched, NoCredentials> get(Moment now);
 
-    // Reads the files again at the next get(), whatever their time says: after the server refused the
-    // credentials.
-    void refresh();
+    // The options' region, AWS_REGION, AWS_DEFAULT_REGION, the profile's, else the instance's own.
+    std::variant<std::string, BeingFetched, NoRegion> region(Moment now);
 
-    // AWS_REGION, AWS_DEFAULT_REGION, or the profile's region.
-    std::optional<std::string> region();
+    // True: the transfer was the chain's.
+    bool take(Completed& completed, Moment now);
+    void advance(Moment now);
+    // When advance() is due even if no transfer ends.
+    std::optional<std::chrono::steady_clock::time_point> next_look() const;
+
+    // AWS refused a request signed with this key: newer credentials are fetched at the next get(), and files
+    // read again whatever their time says. Not at once when that has just been done: refusals in a row are
+    // up to a minute apart.
+    void refused(const std::string& access_key_id, Moment now);
+
+    // Where the credentials in use come from, for people: "environment", "profile \"x\"", "instance metadata,
+    // role y", "role arn:…, assumed with …"; and why they could not be renewed, while that is so. Empty:
+    // there are none yet.
+    std::string source() const;
+    // Milliseconds since 1970, by this machine's clock; empty: they do not expire, or there are none.
+    std::optional<std::int64_t> expires_at_ms() const;
+    // Why credentials could not be fetched the last time they were; also while older ones are still good.
+    std::optional<NoCredentials> trouble() const;
+
+    const AwsConfig& config() const;
 
   private:
     class Impl;
     std::unique_ptr<Impl> impl_;
 };
-
-// An AWS shared file: sections of `key = value` lines, `#` and `;` comments, nested blocks skipped.
-// Section names as written without the brackets: "default", "profile x".
-using ProfileFile = std::map<std::string, std::map<std::string, std::string>>;
-ProfileFile parse_profile_file(std::string_view text);
 
 } // namespace sqs_ingest

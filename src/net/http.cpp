@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <csignal>
 #include <map>
+#include <set>
 #include <stdexcept>
 
 namespace sqs_ingest {
@@ -60,7 +61,10 @@ class HttpLoop::Impl {
     int descriptor() const { return sockets_.descriptor(); }
     std::size_t in_flight() const { return transfers_.size(); }
     std::optional<std::chrono::milliseconds> timeout() const;
-    TransferId start(HttpRequest request);
+    TransferId reserve() { return ++last_id_; }
+    void start(TransferId id, HttpRequest request);
+    void watch(int other);
+    void forget_descriptor(int other);
     void cancel(TransferId id);
     std::vector<Completed> advance();
 
@@ -82,6 +86,7 @@ class HttpLoop::Impl {
     std::unique_ptr<CURLM, CurlMultiCleanup> multi_;
     std::vector<EasyHandle> idle_;
     Transfers transfers_;
+    std::set<int> others_; // descriptors that are not libcurl's
     TransferId last_id_ = 0;
 };
 
@@ -115,8 +120,7 @@ std::optional<std::chrono::milliseconds> HttpLoop::Impl::timeout() const {
                     std::chrono::ceil<std::chrono::milliseconds>(*deadline_ - Clock::now()));
 }
 
-TransferId HttpLoop::Impl::start(HttpRequest request) {
-    const TransferId id = ++last_id_;
+void HttpLoop::Impl::start(TransferId id, HttpRequest request) {
     auto transfer = std::make_unique<Transfer>(id, std::move(request), take_easy_handle(), options_);
     const auto added = transfers_.emplace(id, std::move(transfer)).first;
     const SignalsBlocked guard;
@@ -124,7 +128,16 @@ TransferId HttpLoop::Impl::start(HttpRequest request) {
     if (code != CURLM_OK)
         transfers_.erase(added);
     check(code);
-    return id;
+}
+
+void HttpLoop::Impl::watch(int other) {
+    others_.insert(other);
+    sockets_.watch(other, CURL_POLL_IN);
+}
+
+void HttpLoop::Impl::forget_descriptor(int other) {
+    sockets_.forget(other);
+    others_.erase(other);
 }
 
 void HttpLoop::Impl::cancel(TransferId id) {
@@ -138,7 +151,8 @@ void HttpLoop::Impl::cancel(TransferId id) {
 std::vector<Completed> HttpLoop::Impl::advance() {
     const SignalsBlocked guard;
     for (const auto& [socket, events] : sockets_.ready())
-        act(socket, events);
+        if (!others_.contains(socket))
+            act(socket, events);
     if (deadline_ && *deadline_ <= Clock::now())
         act_on_timer();
     return take_completed();
@@ -215,7 +229,25 @@ std::optional<std::chrono::milliseconds> HttpLoop::timeout() const {
 }
 
 TransferId HttpLoop::start(HttpRequest request) {
-    return impl_->start(std::move(request));
+    const TransferId id = impl_->reserve();
+    impl_->start(id, std::move(request));
+    return id;
+}
+
+TransferId HttpLoop::reserve() {
+    return impl_->reserve();
+}
+
+void HttpLoop::start(TransferId reserved, HttpRequest request) {
+    impl_->start(reserved, std::move(request));
+}
+
+void HttpLoop::watch(int other) {
+    impl_->watch(other);
+}
+
+void HttpLoop::forget(int other) {
+    impl_->forget_descriptor(other);
 }
 
 void HttpLoop::cancel(TransferId id) {

@@ -19,12 +19,23 @@ namespace sqs_ingest {
 
 using TransferId = std::uint64_t;
 
+enum class HttpMethod { get, put, post };
+
+// Whether a request may go to this machine's own metadata services: link-local addresses (169.254.0.0/16,
+// fe80::/10) and EC2's fd00:ec2::/32. Whoever can name a queue's URL must not reach them, whatever a name
+// resolves to; only the code that fetches credentials may.
+enum class MetadataAddresses { refused, allowed };
+
 struct HttpRequest {
     std::string url;
-    Headers headers;  // sent as they are, Host and Content-Length are curl's
-    std::string body; // POST
+    Headers headers = {};  // sent as they are, Host and Content-Length are curl's
+    std::string body = {}; // of a POST or PUT
     std::chrono::milliseconds connect_timeout{5000};
     std::chrono::milliseconds total_timeout{30000}; // from start to the last byte
+    HttpMethod method = HttpMethod::post;
+    std::optional<std::size_t> max_answer_bytes = {}; // empty: the loop's
+    bool no_proxy = false;                            // else HTTPS_PROXY, HTTP_PROXY, NO_PROXY count
+    MetadataAddresses metadata = MetadataAddresses::refused;
 };
 
 struct HttpAnswer {
@@ -65,6 +76,15 @@ class HttpLoop {
     std::optional<std::chrono::milliseconds> timeout() const;
 
     TransferId start(HttpRequest request);
+
+    // An id for a request that is started later, with start(id, request), or never.
+    TransferId reserve();
+    void start(TransferId reserved, HttpRequest request);
+
+    // Has descriptor() be readable when `other` is: a pipe that its owner reads after each advance(). It is
+    // forgotten before it is closed.
+    void watch(int other);
+    void forget(int other);
 
     // Forgets a transfer and closes its connection; it will not be reported. Unknown ids are ignored.
     void cancel(TransferId id);

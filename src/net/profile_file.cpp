@@ -1,6 +1,4 @@
-// The grammar of AWS shared files (~/.aws/config, ~/.aws/credentials).
-// https://docs.aws.amazon.com/sdkref/latest/guide/file-format.html
-#include "net/credentials.h"
+#include "net/profile_file.h"
 
 #include <algorithm>
 
@@ -64,7 +62,9 @@ class ProfileFileReader {
             return;
         if (text.starts_with('['))
             open_section(text);
-        else if (section_ != nullptr && !continues_last_key(line))
+        else if (section_ != nullptr && continues_last_key(line))
+            read_nested_key(text);
+        else if (section_ != nullptr)
             read_key(text, indentation(line));
     }
 
@@ -79,7 +79,7 @@ class ProfileFileReader {
     }
 
     // A line indented deeper than the last key is part of that key: a nested block, or a value's next line.
-    // None of the keys read here has either. Keys that are all indented alike are keys.
+    // Keys that are all indented alike are keys.
     bool continues_last_key(std::string_view line) const {
         return has_key_ && indentation(line) > key_indentation_;
     }
@@ -88,14 +88,24 @@ class ProfileFileReader {
         const auto equals = text.find('=');
         if (equals == text.npos)
             return;
-        (*section_)[lower(trimmed(text.substr(0, equals)))] = without_comment(text.substr(equals + 1));
+        last_key_ = lower(trimmed(text.substr(0, equals)));
+        (*section_)[last_key_] = without_comment(text.substr(equals + 1));
         has_key_ = true;
         key_indentation_ = indentation;
     }
 
+    // Only a key without a value begins a block; a value's further lines are nothing that is read here.
+    void read_nested_key(std::string_view text) {
+        const auto equals = text.find('=');
+        if (equals != text.npos && (*section_)[last_key_].empty())
+            (*section_)[last_key_ + "." + lower(trimmed(text.substr(0, equals)))] =
+                without_comment(text.substr(equals + 1));
+    }
+
     ProfileFile file_;
-    ProfileFile::mapped_type* section_ = nullptr;
+    Profile* section_ = nullptr;
     bool has_key_ = false; // in this section
+    std::string last_key_;
     std::size_t key_indentation_ = 0;
 };
 

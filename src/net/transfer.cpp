@@ -1,8 +1,16 @@
 #include "net/transfer.h"
 
+#include <arpa/inet.h>
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
 #include <new>
+#include <openssl/crypto.h>
 #include <stdexcept>
 #include <strings.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 namespace sqs_ingest {
 namespace {
@@ -26,8 +34,10 @@ void append(CurlHeaders& list, const std::string& line) {
     list.reset(longer);
 }
 
-CurlHeaders to_curl(const Headers& headers) {
+CurlHeaders to_curl(const Headers& headers, HttpMethod method) {
     CurlHeaders list;
+    if (method == HttpMethod::put)
+        append(list, "Content-Type:"); // the form that libcurl takes every body for
     for (const auto& [name, value] : headers)
         append(list, value.empty() ? name + ";" : name + ": " + value); // "name:" would remove the header
     append(list, "Expect:"); // no 100-continue: it costs a round trip for each large body
@@ -93,6 +103,35 @@ std::string printable(std::string text) {
     return text;
 }
 
+// libcurl quotes a proxy's URL that it cannot read, and that may hold a password.
+std::string without_proxy_url(std::string text) {
+    const auto quote = text.find('\'');
+    if (text.find("proxy") != text.npos && quote != text.npos)
+        text.resize(text.find_last_not_of(' ', quote - 1) + 1);
+    return text;
+}
+
+bool is_metadata_address(const in_addr& address) {
+    return (ntohl(address.s_addr) >> 16) == 0xA9FE; // 169.254.0.0/16
+}
+
+bool is_metadata_address(const in6_addr& address) {
+    if (IN6_IS_ADDR_V4MAPPED(&address)) {
+        in_addr v4;
+        std::memcpy(&v4, address.s6_addr + 12, sizeof v4);
+        return is_metadata_address(v4);
+    }
+    constexpr std::array<std::uint8_t, 4> kEc2 = {0xFD, 0x00, 0x0E, 0xC2};
+    return IN6_IS_ADDR_LINKLOCAL(&address) || std::memcmp(address.s6_addr, kEc2.data(), kEc2.size()) == 0;
+}
+
+bool is_metadata_address(const sockaddr& address) {
+    if (address.sa_family == AF_INET)
+        return is_metadata_address(reinterpret_cast<const sockaddr_in&>(address).sin_addr);
+    return address.sa_family == AF_INET6 &&
+           is_metadata_address(reinterpret_cast<const sockaddr_in6&>(address).sin6_addr);
+}
+
 bool was_sent(CURL* easy) {
     long bytes = 0;
     curl_easy_getinfo(easy, CURLINFO_REQUEST_SIZE, &bytes);
@@ -102,9 +141,18 @@ bool was_sent(CURL* easy) {
 } // namespace
 
 Transfer::Transfer(TransferId id, HttpRequest request, EasyHandle easy, const HttpOptions& options)
-    : id_(id), request_(std::move(request)), headers_(to_curl(request_.headers)),
-      max_bytes_(options.max_answer_bytes), easy_(std::move(easy)) {
+    : id_(id), request_(std::move(request)), headers_(to_curl(request_.headers, request_.method)),
+      max_bytes_(request_.max_answer_bytes.value_or(options.max_answer_bytes)), easy_(std::move(easy)) {
     set_options(options);
+}
+
+// A request for credentials holds secrets: tokens in headers, and in a body.
+Transfer::~Transfer() {
+    OPENSSL_cleanse(request_.body.data(), request_.body.size());
+    for (auto& [name, value] : request_.headers)
+        OPENSSL_cleanse(value.data(), value.size());
+    for (curl_slist* header = headers_.get(); header != nullptr; header = header->next)
+        OPENSSL_cleanse(header->data, std::strlen(header->data));
 }
 
 void Transfer::set_options(const HttpOptions& options) {
@@ -119,9 +167,13 @@ void Transfer::set_options(const HttpOptions& options) {
     set(easy, CURLOPT_URL, request_.url.c_str());
     set(easy, CURLOPT_HTTPHEADER, headers_.get());
     set(easy, CURLOPT_USERAGENT, options.user_agent.c_str());
-    set(easy, CURLOPT_POST, 1L);
-    set(easy, CURLOPT_POSTFIELDS, request_.body.data());
-    set(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request_.body.size()));
+    set_method();
+    set_proxy();
+    set(easy, CURLOPT_OPENSOCKETFUNCTION, &on_open);
+    set(easy, CURLOPT_OPENSOCKETDATA, this);
+    if (request_.metadata ==
+        MetadataAddresses::allowed) // its connection must not serve a request that is not
+        set(easy, CURLOPT_FORBID_REUSE, 1L);
 
     // The total deadline is the watchdog too: a long poll is silent by design, so no low-speed limit.
     set(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(request_.connect_timeout.count()));
@@ -141,6 +193,32 @@ void Transfer::set_options(const HttpOptions& options) {
     set(easy, CURLOPT_QUICK_EXIT, 1L); // never wait for a resolver thread
 }
 
+void Transfer::set_method() {
+    CURL* const easy = easy_.get();
+    if (request_.method == HttpMethod::get) {
+        set(easy, CURLOPT_HTTPGET, 1L);
+        return;
+    }
+    set(easy, CURLOPT_POST, 1L);
+    if (request_.method == HttpMethod::put)
+        set(easy, CURLOPT_CUSTOMREQUEST, "PUT");
+    set(easy, CURLOPT_POSTFIELDS, request_.body.data());
+    set(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request_.body.size()));
+}
+
+// libcurl reads the variables by itself, all but HTTP_PROXY: a web server's CGI program could be lured with
+// it. Here it means what it means to AWS's tools. NO_PROXY counts for it too.
+void Transfer::set_proxy() {
+    if (request_.no_proxy) {
+        set(easy_.get(), CURLOPT_PROXY, "");
+        return;
+    }
+    const char* proxy = std::getenv("HTTP_PROXY");
+    const bool named_otherwise = std::getenv("http_proxy") != nullptr;
+    if (request_.url.starts_with("http://") && proxy != nullptr && *proxy != '\0' && !named_otherwise)
+        set(easy_.get(), CURLOPT_PROXY, proxy);
+}
+
 Transfer& Transfer::of(CURL* easy) {
     char* transfer = nullptr;
     curl_easy_getinfo(easy, CURLINFO_PRIVATE, &transfer);
@@ -151,6 +229,9 @@ std::variant<HttpAnswer, TransportError> Transfer::end(CURLcode code) {
     if (bytes_ > max_bytes_)
         return TransportError{"TooLarge",
                               "the answer is larger than " + std::to_string(max_bytes_) + " bytes"};
+    if (address_refused_ && code != CURLE_OK)
+        return TransportError{"MetadataAddress",
+                              "the host is an address of a metadata service, which no queue can have"};
     if (code != CURLE_OK)
         return error(code);
     long status = 0;
@@ -160,8 +241,9 @@ std::variant<HttpAnswer, TransportError> Transfer::end(CURLcode code) {
 }
 
 TransportError Transfer::error(CURLcode code) const {
-    TransportError error{readable(code),
-                         printable(error_text_[0] ? error_text_.data() : curl_easy_strerror(code))};
+    TransportError error{
+        readable(code),
+        printable(without_proxy_url(error_text_[0] ? error_text_.data() : curl_easy_strerror(code)))};
     // libcurl says this of a foreign URL, and of an answer that is no HTTP ("HTTP/0.9").
     if (code == CURLE_UNSUPPORTED_PROTOCOL)
         error.code = was_sent(easy()) ? "BadAnswer" : "BadUrl";
@@ -192,6 +274,17 @@ std::size_t Transfer::on_body(char* data, std::size_t, std::size_t length, void*
     return length;
 } catch (...) {
     return 0;
+}
+
+// Here, after names were resolved: a name could be anybody's, and say one thing now and another later.
+curl_socket_t Transfer::on_open(void* self, curlsocktype, curl_sockaddr* address) {
+    auto& transfer = *static_cast<Transfer*>(self);
+    if (transfer.request_.metadata == MetadataAddresses::refused && is_metadata_address(address->addr)) {
+        transfer.address_refused_ = true;
+        errno = EACCES;
+        return CURL_SOCKET_BAD;
+    }
+    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
 bool Transfer::count(std::size_t length) {

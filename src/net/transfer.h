@@ -24,6 +24,7 @@ class Transfer {
   public:
     // The handle is new or reset. Throws std::runtime_error or std::bad_alloc: libcurl is out of memory.
     Transfer(TransferId id, HttpRequest request, EasyHandle easy, const HttpOptions& options);
+    ~Transfer();
     Transfer(const Transfer&) = delete;
     Transfer& operator=(const Transfer&) = delete;
 
@@ -41,8 +42,11 @@ class Transfer {
   private:
     static std::size_t on_header(char* data, std::size_t, std::size_t length, void* self);
     static std::size_t on_body(char* data, std::size_t, std::size_t length, void* self);
+    static curl_socket_t on_open(void* self, curlsocktype, curl_sockaddr* address);
 
     void set_options(const HttpOptions& options);
+    void set_method();
+    void set_proxy();
     bool count(std::size_t length);
     void note_header(std::string_view line);
     TransportError error(CURLcode code) const;
@@ -52,6 +56,7 @@ class Transfer {
     CurlHeaders headers_;
     std::size_t max_bytes_; // of headers and body together
     std::size_t bytes_ = 0;
+    bool address_refused_ = false; // it is a metadata service's
     HttpAnswer answer_;
     std::array<char, CURL_ERROR_SIZE> error_text_{};
     EasyHandle easy_; // the last member: it points into the others

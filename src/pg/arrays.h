@@ -57,9 +57,11 @@ Datum text_array(std::size_t n, TextOf text_of, Datum (*datum_of)(Text) = text_d
 
 template<class BytesOf>
 Datum bytea_array(std::size_t n, BytesOf bytes_of) {
-    return array_of(n, BYTEAOID, -1, false, TYPALIGN_INT, [&](std::size_t i, bool&) {
+    return array_of(n, BYTEAOID, -1, false, TYPALIGN_INT, [&](std::size_t i, bool& is_null) {
         const Text bytes = bytes_of(i);
-        return PointerGetDatum(cstring_to_text_with_len(bytes.data, static_cast<int>(bytes.size)));
+        is_null = !bytes.data;
+        return is_null ? Datum(0)
+                       : PointerGetDatum(cstring_to_text_with_len(bytes.data, static_cast<int>(bytes.size)));
     });
 }
 

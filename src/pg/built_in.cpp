@@ -18,14 +18,13 @@ std::optional<std::string> find_user_logins() {
 }
 
 PipelineRow built_in_row(const std::string& target) {
-    return {kBuiltInPipeline,
-            GetUserId(),
-            std::nullopt,
-            target,
-            std::string(user_logins_mapping()),
-            to_string(current_settings().mask_method),
-            1,
-            std::nullopt};
+    PipelineRow row;
+    row.name = kBuiltInPipeline;
+    row.owner = GetUserId();
+    row.target = target;
+    row.columns = user_logins_mapping();
+    row.mask_method = to_string(current_settings().mask_method);
+    return row;
 }
 
 void create_built_in_pipeline(const Extension& extension) {

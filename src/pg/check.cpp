@@ -1,9 +1,11 @@
 // sqs_ingest_check(): all that a pipeline needs, looked at one by one, so that a person reads what is missing
 // before it is started; and sqs_ingest_preview(): what would become of one body. Neither changes anything.
+#include "core/aws/timestamp.h"
 #include "core/sqs/advice.h"
 #include "core/transform/body.h"
 #include "net/sqs_client.h"
 #include "pg/arrays.h"
+#include "pg/as_pipeline_owner.h"
 #include "pg/background.h"
 #include "pg/built_in.h"
 #include "pg/durability.h"
@@ -61,7 +63,7 @@ bool look(Items& items, const char* item, F part) {
         const auto& report = error.report();
         if (says_nothing_about_the_pipeline(report.sqlstate))
             throw;
-        items.push_back({item, false, report.message, report.hint});
+        items.push_back({item, false, report.message, with_hint(error).report().hint});
         return false;
     }
 }
@@ -99,25 +101,6 @@ void check_server(Items& items) {
          free_slots > 0 ? "" : "Raise sqs_ingest.max_workers unless this pipeline has one of them."});
 }
 
-// The target as the pipeline's owner finds it. Statement triggers fire for no rows too. What they do is
-// rolled back, but they must not become somebody else meanwhile, such as the superuser who called and ran SET
-// ROLE.
-class AsPipelineOwner {
-  public:
-    explicit AsPipelineOwner(Oid owner) {
-        GetUserIdAndSecContext(&user_, &security_context_);
-        SetUserIdAndSecContext(owner, security_context_ | SECURITY_LOCAL_USERID_CHANGE |
-                                          SECURITY_RESTRICTED_OPERATION);
-    }
-    ~AsPipelineOwner() { SetUserIdAndSecContext(user_, security_context_); }
-    AsPipelineOwner(const AsPipelineOwner&) = delete;
-    AsPipelineOwner& operator=(const AsPipelineOwner&) = delete;
-
-  private:
-    Oid user_;
-    int security_context_;
-};
-
 void check_target(Items& items, const Pipeline& pipeline, const Extension& extension) {
     Sink sink(pipeline, extension, Host::session);
     const auto owner = owner_obstacle(pipeline.row.owner);
@@ -131,7 +114,7 @@ void check_target(Items& items, const Pipeline& pipeline, const Extension& exten
     const auto none = std::string("not looked at");
     const bool target = look(items, "target", [&] {
         return pipeline.row.target + " has all " +
-               std::to_string(read_columns(pipeline, lock_target(pipeline)).size()) + " columns";
+               std::to_string(read_columns(pipeline, lock_target(pipeline)).types.size()) + " columns";
     });
     if (owner || !target) {
         items.push_back({"insert", std::nullopt, none, {}});
@@ -194,29 +177,38 @@ std::string describe(const QueueAttributes& queue) {
     return text;
 }
 
+// By the request that needed them.
+void check_credentials(Items& items, const SqsClient& client, const AttributesResult& answer) {
+    const CredentialsChain& chain = client.credentials();
+    if (const std::string source = chain.source(); !source.empty()) {
+        const auto expire = chain.expires_at_ms();
+        items.push_back(
+            {"credentials", true, source + (expire ? ", until " + format_timestamp(*expire) : ""), {}});
+        return;
+    }
+    const ApiError& error = answer.outcome.error();
+    items.push_back({"credentials", false, error.message, advice(error)});
+}
+
 void check_queue(Items& items, const Pipeline& pipeline) {
     items.push_back({"queue URL", true, pipeline.queue_url, {}});
     put(items, "queue is free", queue_obstacle(pipeline, enabled_pipelines()),
         "no other enabled pipeline of this cluster reads it");
 
-    CredentialsChain chain(pipeline.credentials);
-    const auto credentials = chain.get();
-    if (credentials.ok())
-        items.push_back({"credentials", true, "found", {}});
-    else
-        items.push_back(
-            {"credentials", false, credentials.error().message, "Looked at: " + credentials.error().detail});
-    const auto region = pipeline.region.empty() ? chain.region().value_or("") : pipeline.region;
-    items.push_back({"region", !region.empty(), region.empty() ? "none is known" : region,
-                     region.empty() ? "Set sqs_ingest.region." : ""});
-    if (!credentials.ok() || region.empty()) {
+    SqsClient client({pipeline.queue_url, pipeline.endpoint, pipeline.region, pipeline.credentials,
+                      pipeline.http, protocol_setting(pipeline.row.protocol)});
+    const auto answer = ask_queue(client);
+    check_credentials(items, client, answer);
+    const bool region = !client.region().empty();
+    items.push_back(
+        {"region", region, region ? client.region() : "none is known",
+         region
+             ? ""
+             : "Set the pipeline's region or sqs_ingest.region, or AWS_REGION in the server's environment."});
+    if (!region || client.credentials().source().empty()) {
         items.push_back({"queue", std::nullopt, "not asked", {}});
         return;
     }
-
-    SqsClient client(
-        {pipeline.queue_url, pipeline.endpoint, pipeline.region, pipeline.credentials, pipeline.http});
-    const auto answer = ask_queue(client);
     if (!answer.outcome.ok()) {
         const auto& error = answer.outcome.error();
         items.push_back({"queue", false,
@@ -290,22 +282,57 @@ void put_items(ReturnSetInfo* result, const std::string& name) {
         });
 }
 
-// Dates and numbers as they would be stored, everything as text but integers.
-nlohmann::json row_json(const Pipeline& pipeline, const std::vector<ColumnType>& types, const Row& row) {
-    auto json = nlohmann::json::object();
-    for (std::size_t i = 0; i < row.values.size(); ++i) {
-        const auto& value = row.values[i];
-        const auto kind = types[i].kind;
-        const bool integer = kind != ColumnType::Kind::text && kind != ColumnType::Kind::date;
-        auto& cell = json[pipeline.mapping.columns[i].column];
-        if (value)
-            cell = integer ? nlohmann::json(std::stoll(*value)) : nlohmann::json(*value);
+// As it would be stored: integers and booleans as such, JSON as JSON, everything else as text.
+nlohmann::json cell_json(const ColumnType& type, const std::optional<std::string>& value) {
+    if (!value)
+        return nullptr;
+    switch (type.kind) {
+    case ColumnType::Kind::int2:
+    case ColumnType::Kind::int4:
+    case ColumnType::Kind::int8:
+    case ColumnType::Kind::boolean:
+    case ColumnType::Kind::json:
+        return nlohmann::json::parse(*value, nullptr, false);
+    default:
+        return *value;
     }
-    return json;
 }
 
-std::string preview(const std::string& name, std::string_view body, TimestampTz sent_at) {
-    if (body.size() > kLongestMessage)
+struct Previewed {
+    nlohmann::json rows = nlohmann::json::array();
+    nlohmann::json columns = nlohmann::json::array();
+    std::optional<Rejection> rejected;
+};
+
+// Column by column; what the database itself would not take for a column's type is found here, too.
+Previewed preview_columns(const Pipeline& pipeline, const TargetColumns& target,
+                          const Explanation& explanation) {
+    Previewed result;
+    result.rejected = explanation.rejected;
+    for (const auto& outcomes : explanation.rows) {
+        auto row = nlohmann::json::object(), columns = nlohmann::json::object();
+        for (std::size_t i = 0; i < outcomes.size(); ++i) {
+            auto outcome = outcomes[i];
+            const auto& rule = pipeline.mapping.columns[i];
+            if (const int refusal = outcome.value ? refusal_of(*outcome.value, target.declared[i]) : 0)
+                outcome.rejected = reason_of_refusal(refusal);
+            if (outcome.rejected && !result.rejected)
+                result.rejected = Rejection{*outcome.rejected, rule.field()};
+            auto& told = columns[rule.column];
+            told["from"] = outcome.source.empty() ? nlohmann::json() : nlohmann::json(outcome.source);
+            if (outcome.rejected)
+                told["rejected"] = to_string(*outcome.rejected);
+            else
+                told["value"] = row[rule.column] = cell_json(target.types[i], outcome.value);
+        }
+        result.rows.push_back(std::move(row));
+        result.columns.push_back(std::move(columns));
+    }
+    return result;
+}
+
+std::string preview(const std::string& name, Message message) {
+    if (message.body.size() > kLongestMessage)
         throw make_error(ERRCODE_PROGRAM_LIMIT_EXCEEDED, "the body is longer than a message of SQS can be",
                          "A message has at most 1 MiB.");
     SpiConnection spi;
@@ -314,20 +341,40 @@ std::string preview(const std::string& name, std::string_view body, TimestampTz 
     require_own_pipeline(row); // it masks, so it can test guesses
     const auto pipeline = require_resolved(row, NeedsQueue::no);
     const Keyring& keyring = verified_keyring();
-    const Transform how{pipeline.mapping, read_columns(pipeline, lock_target(pipeline)),
-                        pipeline.mask_method};
-    Message message;
-    message.body = body;
-    message.sent_at_ms = ms_of_timestamp(sent_at);
-    const auto outcome = transform(how, &keyring, message);
-    if (outcome.ok())
-        return json_text({{"row", row_json(pipeline, how.types, outcome.value())}});
-    const auto& rejection = outcome.error();
-    nlohmann::json json{{"reason", to_string(rejection.reason)},
-                        {"redacted", nlohmann::json::parse(redact(how, &keyring, message))}};
-    if (!rejection.field.empty())
-        json["field"] = rejection.field;
-    return json_text({{"rejected", std::move(json)}});
+    const auto target = read_columns(pipeline, lock_target(pipeline));
+    const auto how = transform_for(pipeline, target.types);
+    const AsPipelineOwner as_owner(row.owner); // checks of domains are functions of somebody's
+    auto previewed = preview_columns(pipeline, target, explain(how, &keyring, message));
+    nlohmann::json json;
+    if (previewed.rejected) {
+        json["rejected"] = {{"reason", to_string(previewed.rejected->reason)},
+                            {"redacted", nlohmann::json::parse(redact(how, &keyring, message))}};
+        if (!previewed.rejected->field.empty())
+            json["rejected"]["field"] = previewed.rejected->field;
+    } else if (pipeline.mapping.each) {
+        json["rows"] = std::move(previewed.rows);
+    } else {
+        json["row"] = std::move(previewed.rows.front());
+    }
+    if (pipeline.mapping.each)
+        json["columns"] = std::move(previewed.columns);
+    else if (!previewed.columns.empty())
+        json["columns"] = std::move(previewed.columns.front());
+    return json_text(json);
+}
+
+// {"name": "value"}: scalars, as SQS has attributes.
+std::map<std::string, MessageAttribute> attributes_of(const char* json) {
+    std::map<std::string, MessageAttribute> attributes;
+    if (!json)
+        return attributes;
+    const auto members = nlohmann::json::parse(json, nullptr, false);
+    if (!members.is_object())
+        throw make_error(ERRCODE_INVALID_PARAMETER_VALUE, "attributes must be a JSON object",
+                         "Like {\"trace_id\": \"abc\"}.");
+    for (const auto& [name, value] : members.items())
+        attributes[name] = {"String", value.is_string() ? value.get<std::string>() : value.dump()};
+    return attributes;
 }
 
 } // namespace
@@ -346,15 +393,38 @@ Datum sqs_ingest_check(PG_FUNCTION_ARGS) {
     return Datum(0);
 }
 
+static char* to_utf8(char* text) {
+    return pg_server_to_any(text, static_cast<int>(strlen(text)), PG_UTF8);
+}
+
+// (pipeline, body, sent_at), and maybe (…, attributes, group_id).
 PG_FUNCTION_INFO_V1(sqs_ingest_preview);
 Datum sqs_ingest_preview(PG_FUNCTION_ARGS) {
     using namespace sqs_ingest::pg;
+    if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+        PG_RETURN_NULL();
     const char* name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-    char* body = text_to_cstring(PG_GETARG_TEXT_PP(1));
-    body = pg_server_to_any(body, static_cast<int>(strlen(body)), PG_UTF8);
-    const TimestampTz sent_at = PG_GETARG_TIMESTAMPTZ(2);
+    char* body = to_utf8(text_to_cstring(PG_GETARG_TEXT_PP(1)));
+    const TimestampTz sent_at =
+        PG_ARGISNULL(2) ? GetCurrentTransactionStartTimestamp() : PG_GETARG_TIMESTAMPTZ(2);
+    if (TIMESTAMP_NOT_FINITE(sent_at))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("sent_at must be a moment in time"),
+                        errhint("Leave it out for now.")));
+    char* attributes = nullptr;
+    char* group_id = nullptr;
+    if (PG_NARGS() > 3 && !PG_ARGISNULL(3))
+        attributes = to_utf8(OidOutputFunctionCall(F_JSONB_OUT, PG_GETARG_DATUM(3)));
+    if (PG_NARGS() > 4 && !PG_ARGISNULL(4))
+        group_id = to_utf8(text_to_cstring(PG_GETARG_TEXT_PP(4)));
     return pg_entry([&] {
-        const std::string json = preview(name, body, sent_at);
+        sqs_ingest::Message message;
+        message.body = body;
+        message.sent_at_ms = message.received_at_ms = ms_of_timestamp(sent_at);
+        message.receive_count = 1;
+        message.message_id = "00000000-0000-0000-0000-000000000000";
+        message.attributes = attributes_of(attributes);
+        message.group_id = group_id ? group_id : "";
+        const std::string json = preview(name, std::move(message));
         return ask_pg([&] { return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.c_str())); });
     });
 }

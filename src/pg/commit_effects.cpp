@@ -148,7 +148,8 @@ void hold_pipeline(const char* name) {
         if (holds[i].in_force() && strcmp(NameStr(holds[i].name), name) == 0)
             return;
     if (holds_count == kMaxHolds)
-        throw make_error(ERRCODE_PROGRAM_LIMIT_EXCEEDED, "too many pipelines are stopped in one transaction");
+        throw make_error(ERRCODE_PROGRAM_LIMIT_EXCEEDED, "too many pipelines are stopped in one transaction",
+                         "Stop them in several transactions.");
     namestrcpy(&holds[holds_count].name, name);
     holds[holds_count].subtransaction = GetCurrentSubTransactionId();
     holds[holds_count].lifted = InvalidSubTransactionId;

@@ -1,6 +1,7 @@
 // sqs_ingest_start(), sqs_ingest_stop() and the trigger that notices changes of sqs_ingest_pipeline.
 #include "pg/built_in.h"
 #include "pg/commit_effects.h"
+#include "pg/control.h"
 #include "pg/keyring.h"
 #include "pg/preconditions.h"
 #include "pg/shared_state.h"
@@ -75,7 +76,8 @@ bool workers_are_gone(const std::string& name) {
     return !entry || live_workers(*entry) == 0;
 }
 
-void wait_for_workers(const std::string& name) {
+// False: some are still there.
+bool wait_for_workers(const std::string& name) {
     const auto since = GetCurrentTimestamp();
     call_pg([] { ConditionVariablePrepareToSleep(&shared_state()->slots_changed); });
     bool gone;
@@ -83,19 +85,29 @@ void wait_for_workers(const std::string& name) {
            !TimestampDifferenceExceeds(since, GetCurrentTimestamp(), kStopWaitMs))
         call_pg([] { ConditionVariableTimedSleep(&shared_state()->slots_changed, 1000, PG_WAIT_EXTENSION); });
     ConditionVariableCancelSleep();
-    if (!gone)
-        call_pg([&] {
-            ereport(WARNING,
-                    (errmsg("the workers of pipeline \"%s\" are still finishing", name.c_str()),
-                     errhint("They may wait for a lock that this transaction holds, or for a standby. They "
-                             "end when they can; sqs_ingest_status() shows it.")));
-        });
+    return gone;
+}
+
+// True: it was enabled.
+bool disable(PipelineNames enabled, const std::string& name) {
+    if (enabled.erase(name) == 0)
+        return false;
+    set_enabled_pipelines(enabled);
+    return true;
+}
+
+bool finish_workers(const std::string& name) {
+    look_again_at_commit();
+    if (!shared_state())
+        return true;
+    hold_pipeline(name.c_str());
+    return wait_for_workers(name);
 }
 
 bool stop(const std::string& name) {
     const auto extension = lock_extension();
     SpiConnection spi;
-    auto enabled = lock_enabled_pipelines();
+    const auto enabled = lock_enabled_pipelines();
     const auto row = read_pipeline(extension, name);
     if (!row && !enabled.count(name)) {
         if (name != kBuiltInPipeline)
@@ -104,18 +116,23 @@ bool stop(const std::string& name) {
     }
     if (row)
         require_own_pipeline(*row);
-    const bool was_enabled = enabled.erase(name) > 0;
-    if (was_enabled)
-        set_enabled_pipelines(enabled);
-    look_again_at_commit();
-    if (shared_state()) {
-        hold_pipeline(name.c_str());
-        wait_for_workers(name);
-    }
+    const bool was_enabled = disable(enabled, name);
+    if (!finish_workers(name))
+        call_pg([&] {
+            ereport(WARNING,
+                    (errmsg("the workers of pipeline \"%s\" are still finishing", name.c_str()),
+                     errhint("They may wait for a lock that this transaction holds, or for a standby. They "
+                             "end when they can; sqs_ingest_status() shows it.")));
+        });
     return was_enabled;
 }
 
 } // namespace
+
+bool stop_pipeline(const std::string& name) {
+    disable(lock_enabled_pipelines(), name);
+    return finish_workers(name);
+}
 
 } // namespace sqs_ingest::pg
 
@@ -145,7 +162,8 @@ Datum sqs_ingest_pipeline_changed(PG_FUNCTION_ARGS) {
     using namespace sqs_ingest::pg;
     if (!CALLED_AS_TRIGGER(fcinfo))
         ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-                        errmsg("sqs_ingest_pipeline_changed() can only be called as a trigger")));
+                        errmsg("sqs_ingest_pipeline_changed() can only be called as a trigger"),
+                        errhint("It belongs to the table sqs_ingest_pipeline.")));
     pg_entry([] {
         if (shared_state())
             look_again_at_commit();

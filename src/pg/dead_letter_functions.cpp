@@ -1,6 +1,5 @@
 // sqs_ingest_redrive(), sqs_ingest_purge() and sqs_ingest_forget(): what a person does with what could not
 // become rows, and with what must go.
-#include "core/transform/ip.h"
 #include "core/transform/mention.h"
 #include "core/transform/seal.h"
 #include "pg/background.h"
@@ -11,6 +10,12 @@
 #include "pg/sink.h"
 
 #include <nlohmann/json.hpp>
+
+extern "C" {
+#include "catalog/pg_collation.h"
+#include "catalog/pg_operator.h"
+#include "utils/typcache.h"
+}
 
 namespace sqs_ingest::pg {
 
@@ -29,21 +34,28 @@ struct Redriven {
 
 // It stays, with the reason of today.
 void keep(const Extension& extension, const DeadLetter& letter, const Rejection& rejection,
-          const ErrorReport* refused, const Transform& how, const Keyring& keyring) {
+          const std::string& constraint, const Transform& how, const Keyring& keyring) {
     const auto text = [](const std::string& value) {
         return value.empty() ? std::nullopt : std::optional<std::string>(value);
     };
-    const std::string state = refused ? unpack_sql_state(refused->sqlstate) : "";
     // Under today's primary key.
     const std::string sealed = seal(keyring, letter.message.message_id, letter.message.body);
+    std::vector<std::optional<std::string>> parameters{
+        std::to_string(letter.id), to_string(rejection.reason),
+        text(rejection.field),     text(rejection.sqlstate),
+        text(constraint),          redact(how, &keyring, letter.message),
+        hex(as_bytes(sealed))};
+    std::string metadata;
+    if (const auto sealed_too = sealed_metadata(keyring, letter.message); !sealed_too.empty()) {
+        metadata = ", sealed_metadata = decode($8, 'hex')"; // it was read from there
+        parameters.push_back(hex(as_bytes(sealed_too)));
+    }
     AsExtensionOwner as_owner(extension);
     query("UPDATE " + extension.table("sqs_ingest_dead_letter") +
               " SET reason = $2, field = $3, sqlstate = $4, constraint_name = $5, redacted = $6::jsonb,"
-              " sealed = decode($7, 'hex'), redrives = redrives + 1, redriven_at = clock_timestamp()"
-              " WHERE id = $1::int8",
-          {std::to_string(letter.id), to_string(rejection.reason), text(rejection.field), text(state),
-           text(refused ? refused->constraint : ""), redact(how, &keyring, letter.message),
-           hex(as_bytes(sealed))});
+              " sealed = decode($7, 'hex'), redrives = redrives + 1, redriven_at = clock_timestamp()" +
+              metadata + " WHERE id = $1::int8",
+          parameters);
 }
 
 void redrive_batch(Sink& sink, const Extension& extension, const std::vector<DeadLetter>& letters,
@@ -59,17 +71,17 @@ void redrive_batch(Sink& sink, const Extension& extension, const std::vector<Dea
         batch.push_back({letter.message, content_of(sink.transform(), keyring, letter.message), {}});
         opened.push_back(&letter);
     }
-    std::map<std::size_t, ErrorReport> refused;
-    for (const auto& one : sink.insert(batch))
-        refused.emplace(one.position, one.report);
+    std::map<std::size_t, Refused> refused;
+    for (auto& one : sink.insert(batch))
+        refused.emplace(one.position, std::move(one));
 
     std::vector<std::int64_t> done;
     for (std::size_t i = 0; i < batch.size(); ++i) {
         const auto found = refused.find(i);
         if (const auto* rejection = std::get_if<Rejection>(&batch[i].content))
-            keep(extension, *opened[i], *rejection, nullptr, sink.transform(), keyring);
+            keep(extension, *opened[i], *rejection, "", sink.transform(), keyring);
         else if (found != refused.end())
-            keep(extension, *opened[i], Rejection{Reason::row_error, found->second.column}, &found->second,
+            keep(extension, *opened[i], found->second.rejection, found->second.report.constraint,
                  sink.transform(), keyring);
         else
             done.push_back(opened[i]->id);
@@ -148,36 +160,72 @@ std::int64_t purge(DeadLetterFilter filter) {
 
 // --- forget
 
+// The column that the mapping marks; in mappings of older versions the one named user_id.
 const ColumnRule& user_rule(const Pipeline& pipeline) {
-    for (const auto& rule : pipeline.mapping.columns)
-        if (rule.column == kUserColumn)
+    const ColumnRule* by_name = nullptr;
+    for (const auto& rule : pipeline.mapping.columns) {
+        if (rule.user)
             return rule;
-    throw make_error(ERRCODE_UNDEFINED_COLUMN,
-                     "pipeline \"" + pipeline.row.name + "\" has no column \"" + kUserColumn + "\"",
-                     "sqs_ingest_forget() finds a user by the column of that name.");
+        if (rule.column == kUserColumn)
+            by_name = &rule;
+    }
+    if (by_name)
+        return *by_name;
+    throw make_error(
+        ERRCODE_UNDEFINED_COLUMN,
+        "no column of pipeline \"" + pipeline.row.name + "\" is marked as the user's",
+        "Add \"user\": true to the column of the pipeline's columns that says whom a row is about.");
 }
 
 // As the column holds the user's id: as it is, or masked under any key.
 std::vector<std::string> stored_forms(const ColumnRule& rule, const Pipeline& pipeline,
                                       const Keyring& keyring, const std::string& user_id) {
-    if (!rule.masked())
+    const Mask* mask = rule.mask();
+    if (!mask)
         return {user_id};
-    const bool is_ip = std::any_of(rule.steps.begin(), rule.steps.end(), [](const Step& step) {
-        return std::holds_alternative<CanonicalIp>(step);
-    });
-    const std::string value = is_ip ? canonical_ip(user_id).value_or(user_id) : user_id;
-    return mask_candidates(pipeline.mask_method, &keyring, value);
+    return mask_candidates(mask->method.value_or(pipeline.mask_method), &keyring, user_id);
+}
+
+// SQL for a type and its own equality, whatever the search_path has: quoted and qualified.
+struct Comparison {
+    const char *type, *equals;
+};
+
+Comparison comparison_of(Oid declared) {
+    const Oid type = getBaseType(declared);
+    const Oid equals = lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr;
+    HeapTuple tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(equals));
+    if (!HeapTupleIsValid(tuple))
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
+                        errmsg("values of type %s cannot be compared", format_type_be(type)),
+                        errhint("Mark another column of the pipeline with \"user\": true.")));
+    const auto* form = reinterpret_cast<Form_pg_operator>(GETSTRUCT(tuple));
+    const Comparison comparison{
+        format_type_extended(type, -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY),
+        psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
+                 NameStr(form->oprname))};
+    ReleaseSysCache(tuple);
+    return comparison;
 }
 
 std::int64_t delete_rows(const Pipeline& pipeline, const ColumnRule& rule,
                          const std::vector<std::string>& values) {
     const Oid table = lock_target(pipeline);
-    const std::string column = quote_identifier(rule.column.c_str());
-    const auto rows = query("WITH gone AS (DELETE FROM " + qualified_name_of(table) + " WHERE " + column +
-                                "::pg_catalog.text OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT "
-                                "pg_catalog.jsonb_array_elements_text($1::pg_catalog.jsonb)))"
+    const auto columns = read_columns(pipeline, table);
+    const auto position = static_cast<std::size_t>(&rule - pipeline.mapping.columns.data());
+    auto texts = nlohmann::json::array(); // those that the column can hold
+    for (const auto& value : values)
+        if (auto text = to_column(value, columns.types[position]))
+            if (refusal_of(text.value(), columns.declared[position]) == 0)
+                texts.push_back(std::move(text).value());
+    const auto comparison = ask_pg([&] { return comparison_of(columns.declared[position].type); });
+    const std::string type = comparison.type;
+    const auto rows = query("WITH gone AS (DELETE FROM " + qualified_name_of(table) + " WHERE " +
+                                quote_identifier(rule.column.c_str()) + "::" + type + " " +
+                                comparison.equals + " ANY (ARRAY(SELECT e::" + type +
+                                " FROM pg_catalog.jsonb_array_elements_text($1::pg_catalog.jsonb) e))"
                                 " RETURNING 1) SELECT pg_catalog.count(*)::pg_catalog.text FROM gone",
-                            {json_text(values)});
+                            {json_text(texts)});
     return std::stoll(*rows.front()[0]);
 }
 
@@ -186,10 +234,40 @@ struct Forgotten {
     std::string why_closed; // of the last one
 };
 
-void forget_dead_letters(const Extension& extension, const std::string& pipeline, const Keyring& keyring,
-                         const std::string& user_id, const ColumnRule& rule, Forgotten& total) {
+// As values of the column's type, by its own equality: 2001:db8::1 is 2001:DB8:0::1.
+bool are_equal(const std::string& one, const std::string& other, const TargetColumns::Declared& column) {
+    if (one == other || refusal_of(one, column) != 0 || refusal_of(other, column) != 0)
+        return one == other;
+    return ask_pg([&] {
+        const auto* type = lookup_type_cache(getBaseType(column.type), TYPECACHE_EQ_OPR_FINFO);
+        if (!OidIsValid(type->eq_opr))
+            return false;
+        Oid input, parameter;
+        getTypeInputInfo(column.type, &input, &parameter);
+        const auto value_of = [&](const std::string& text) {
+            char* server = pg_any_to_server(text.c_str(), static_cast<int>(text.size()), PG_UTF8);
+            return OidInputFunctionCall(input, server, parameter, column.modifier);
+        };
+        return DatumGetBool(FunctionCall2Coll(const_cast<FmgrInfo*>(&type->eq_opr_finfo),
+                                              DEFAULT_COLLATION_OID, value_of(one), value_of(other)));
+    });
+}
+
+void forget_dead_letters(const Extension& extension, const Pipeline& pipeline, const Keyring& keyring,
+                         const std::string& user_id, const ColumnRule& stored_rule, Forgotten& total) {
     DeadLetterFilter all;
-    all.pipeline = pipeline;
+    all.pipeline = pipeline.row.name;
+    const auto columns = read_columns(pipeline, lock_target(pipeline));
+    const auto how = transform_for(pipeline, columns.types);
+    const auto& rule =
+        how.mapping.columns[static_cast<std::size_t>(&stored_rule - pipeline.mapping.columns.data())];
+    const auto position = static_cast<std::size_t>(&rule - how.mapping.columns.data());
+    const auto id = rule.mask() ? Result<std::string, Reason>(Reason::bad_value)
+                                : to_column(user_id, columns.types[position]);
+    const auto same = [&](const std::string& value) {
+        const auto text = to_column(value, columns.types[position]);
+        return id.ok() && text.ok() && are_equal(id.value(), text.value(), columns.declared[position]);
+    };
     TurnMemory memory;
     for (std::int64_t last = 0;;) {
         memory.begin_turn();
@@ -203,7 +281,7 @@ void forget_dead_letters(const Extension& extension, const std::string& pipeline
             if (!letter.closed.empty()) {
                 ++total.closed;
                 total.why_closed = letter.closed;
-            } else if (mentions(letter.message.body, rule, user_id)) {
+            } else if (mentions(how, letter.message, rule, user_id, same)) {
                 gone.push_back(letter.id);
             }
         }
@@ -212,9 +290,10 @@ void forget_dead_letters(const Extension& extension, const std::string& pipeline
     }
 }
 
-std::string forget(const std::string& name, const std::string& user_id) {
+std::string forget(const std::string& name, std::string user_id) {
     if (user_id.empty())
-        throw make_error(ERRCODE_INVALID_PARAMETER_VALUE, "user_id must not be empty");
+        throw make_error(ERRCODE_INVALID_PARAMETER_VALUE, "user_id must not be empty",
+                         "Name the user whose rows and dead letters are to go.");
     SpiConnection spi;
     const auto extension = require_extension();
     const auto row = require_pipeline(extension, name);
@@ -222,10 +301,11 @@ std::string forget(const std::string& name, const std::string& user_id) {
     const auto pipeline = require_resolved(row, NeedsQueue::no);
     const Keyring& keyring = verified_keyring();
     const auto& rule = user_rule(pipeline);
+    user_id = normalised(rule, std::move(user_id));
 
     // Dead letters first: a redrive under way is waited for, and the rows that it makes are found below.
     Forgotten total;
-    forget_dead_letters(extension, name, keyring, user_id, rule, total);
+    forget_dead_letters(extension, pipeline, keyring, user_id, rule, total);
     total.rows = delete_rows(pipeline, rule, stored_forms(rule, pipeline, keyring, user_id));
     if (total.closed > 0)
         say_closed(total.closed, total.why_closed);
@@ -247,7 +327,8 @@ struct FilterArguments {
 
 static FilterArguments filter_arguments(FunctionCallInfo fcinfo) {
     if (PG_ARGISNULL(0))
-        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("pipeline must not be null")));
+        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("pipeline must not be null"),
+                        errhint("Name the pipeline, or leave the argument out for \"user_logins\".")));
     const auto string = [&](int i) {
         return PG_ARGISNULL(i) ? nullptr : text_to_cstring(PG_GETARG_TEXT_PP(i));
     };
@@ -272,8 +353,8 @@ Datum sqs_ingest_redrive(PG_FUNCTION_ARGS) {
     const auto arguments = filter_arguments(fcinfo);
     const int64 max_letters = PG_ARGISNULL(5) ? PG_INT64_MAX : PG_GETARG_INT64(5);
     if (max_letters < 0)
-        ereport(ERROR,
-                (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("max_letters must not be negative")));
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("max_letters must not be negative"),
+                        errhint("Leave it out for no limit.")));
     PreventCommandIfReadOnly("sqs_ingest_redrive()");
     PG_RETURN_INT64(pg_entry([&] { return redrive(filter_of(arguments), max_letters); }));
 }

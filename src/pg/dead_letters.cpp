@@ -1,6 +1,7 @@
 #include "pg/dead_letters.h"
 
 #include "core/transform/hex_digit.h"
+#include "core/transform/metadata.h"
 #include "core/transform/rejection.h"
 #include "core/transform/seal.h"
 #include "pg/spi.h"
@@ -35,6 +36,11 @@ std::string to_utf8(const std::string& text) {
     return ask_pg([&] { return pg_server_to_any(text.c_str(), static_cast<int>(text.size()), PG_UTF8); });
 }
 
+// Apart from the body's, so that the one is not taken for the other.
+std::string metadata_id(const Message& message) {
+    return message.message_id + "/metadata";
+}
+
 DeadLetter open(const TextRow& row, const Keyring& keyring) {
     DeadLetter letter;
     letter.id = std::stoll(*row[0]);
@@ -49,16 +55,38 @@ DeadLetter open(const TextRow& row, const Keyring& keyring) {
         letter.message.body = std::move(body).value();
     else
         letter.closed = body.error().message;
+    if (row[6] && letter.closed.empty()) {
+        const auto metadata = unseal(keyring, metadata_id(letter.message), from_hex(*row[6]));
+        if (metadata.ok())
+            decode_metadata(metadata.value(), letter.message);
+        else
+            letter.closed = metadata.error().message;
+    }
     return letter;
 }
 
 } // namespace
+
+bool keeps_metadata(const Extension& extension) {
+    const std::string table = extension.table("sqs_ingest_dead_letter");
+    return ask_pg([&] {
+        RangeVar* name = makeRangeVarFromNameList(qualified_name(table.c_str()));
+        const Oid relation = RangeVarGetRelid(name, NoLock, true);
+        return OidIsValid(relation) && get_attnum(relation, "sealed_metadata") != InvalidAttrNumber;
+    });
+}
+
+std::string sealed_metadata(const Keyring& keyring, const Message& message) {
+    const std::string metadata = encode_metadata(message);
+    return metadata.empty() ? std::string() : seal(keyring, metadata_id(message), metadata);
+}
 
 std::vector<DeadLetter> next_dead_letters(const Extension& extension, const DeadLetterFilter& filter,
                                           const Keyring& keyring, std::int64_t after, Lock lock,
                                           std::int64_t at_most) {
     auto parameters = parameters_of(filter);
     parameters.push_back(std::to_string(after));
+    const std::string metadata = keeps_metadata(extension) ? "encode(l.sealed_metadata, 'hex')" : "NULL";
     std::vector<TextRow> rows;
     {
         AsExtensionOwner as_owner(extension);
@@ -70,10 +98,11 @@ std::vector<DeadLetter> next_dead_letters(const Extension& extension, const Dead
                       (lock == Lock::skip ? " FOR UPDATE SKIP LOCKED)," : "),") +
                       " summed AS (SELECT id, sum(size) OVER (ORDER BY id) - size AS before FROM chosen)"
                       " SELECT l.id::text, l.message_id, (extract(epoch FROM l.sent_at) * 1000)::int8::text,"
-                      " l.receive_count::text, encode(l.sealed, 'hex'), l.reason"
-                      " FROM summed s JOIN " +
-                      letters + " l ON l.id = s.id WHERE s.before < " + std::to_string(kBatchBytes) +
-                      " ORDER BY l.id",
+                      " l.receive_count::text, encode(l.sealed, 'hex'), l.reason, " +
+                      metadata +
+
+                      " FROM summed s JOIN " + letters + " l ON l.id = s.id WHERE s.before < " +
+                      std::to_string(kBatchBytes) + " ORDER BY l.id",
                   parameters);
     }
     std::vector<DeadLetter> opened;

@@ -34,6 +34,12 @@ std::vector<DeadLetter> next_dead_letters(const Extension& extension, const Dead
                                           const Keyring& keyring, std::int64_t after, Lock lock,
                                           std::int64_t at_most = 100);
 
+// Whether the table has a place for sealed metadata: not in version 1.0 of the extension.
+bool keeps_metadata(const Extension& extension);
+
+// The message's metadata as that place has it; empty: it has none.
+std::string sealed_metadata(const Keyring& keyring, const Message& message);
+
 // Waits for those that others have locked.
 void delete_dead_letters(const Extension& extension, const std::vector<std::int64_t>& ids);
 std::int64_t delete_dead_letters(const Extension& extension, const DeadLetterFilter& filter); // how many

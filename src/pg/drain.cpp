@@ -59,7 +59,8 @@ class Tally {
     bool hand_over() {
         const auto received = counted(turn_, Counter::received);
         const auto settled = counted(turn_, Counter::inserted) + counted(turn_, Counter::duplicates) +
-                             counted(turn_, Counter::dead_letters) + counted(turn_, Counter::released);
+                             counted(turn_, Counter::dead_letters) + counted(turn_, Counter::discarded) +
+                             counted(turn_, Counter::released);
         set(Counter::received, settled);
         add_to_shared_entry(turn_);
         bool news = false;
@@ -77,7 +78,8 @@ class Tally {
         const auto number = [&](Counter counter) { return std::to_string(counted(total_, counter)); };
         return number(Counter::received) + " messages received, " + number(Counter::inserted) +
                " inserted, " + number(Counter::duplicates) + " duplicates, " + number(Counter::dead_letters) +
-               " dead letters";
+               " dead letters" +
+               (counted(total_, Counter::discarded) ? ", " + number(Counter::discarded) + " discarded" : "");
     }
 
   private:
@@ -219,14 +221,15 @@ Datum sqs_ingest_drain(PG_FUNCTION_ARGS) {
                  errdetail("It commits after each batch, before it deletes the messages from the queue."),
                  errhint("CALL it on its own, outside BEGIN and COMMIT.")));
     if (PG_ARGISNULL(0))
-        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("pipeline must not be null")));
+        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("pipeline must not be null"),
+                        errhint("Name the pipeline, or leave the argument out for \"user_logins\".")));
     const char* name = text_to_cstring(PG_GETARG_TEXT_PP(0));
     std::optional<int64> limit;
     if (!PG_ARGISNULL(1))
         limit = PG_GETARG_INT64(1);
     if (limit && *limit < 0)
-        ereport(ERROR,
-                (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("max_messages must not be negative")));
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("max_messages must not be negative"),
+                        errhint("Leave it out to ingest until the queue is empty.")));
     PreventCommandIfReadOnly("sqs_ingest_drain()");
     PreventCommandDuringRecovery("sqs_ingest_drain()");
     pg_entry([&] { drain(name, limit); });

@@ -52,10 +52,12 @@ static void check_label(const ObjectAddress* object, const char* label) {
                         errhint("Use sqs_ingest_start() and sqs_ingest_stop().")));
     if (object->classId != DatabaseRelationId)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
-                        errmsg("security labels of provider \"%s\" are for databases only", kLabelProvider)));
+                        errmsg("security labels of provider \"%s\" are for databases only", kLabelProvider),
+                        errhint("Use sqs_ingest_start() and sqs_ingest_stop().")));
     if (label && strlen(label) > kMaxLabel)
         ereport(ERROR, (errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
-                        errmsg("the security label is longer than %zu bytes", kMaxLabel)));
+                        errmsg("the security label is longer than %zu bytes", kMaxLabel),
+                        errhint("Use sqs_ingest_start() and sqs_ingest_stop().")));
 }
 }
 

@@ -1,11 +1,13 @@
 #include "pg/ingest.h"
 
+#include "core/base64url.h"
 #include "core/policy/fault.h"
 #include "core/sqs/advice.h"
 #include "pg/durability.h"
 #include "pg/epoch.h"
 #include "pg/keyring.h"
 
+#include <array>
 #include <numeric>
 
 extern "C" {
@@ -18,10 +20,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr int kMaxReceives = 8;        // at once
 constexpr std::size_t kMaxHeld = 2000; // messages received and not deleted, far below SQS's 120,000 in flight
 constexpr std::size_t kMaxHeldBytes = 32u << 20; // of bodies in hand: above it nothing more is received
-constexpr std::size_t kMaxBatch = 500;           // messages a transaction
 constexpr std::size_t kMaxBatchBytes = 16u << 20;
 constexpr std::size_t kMaxDeletes = 8; // delete requests at once
 constexpr auto kLinger = 10ms;         // under load a batch waits this long for more
@@ -44,6 +44,14 @@ constexpr BackoffRange kSessionDatabaseBackoff{100ms, 500ms}; // somebody waits
 
 double random_fraction() {
     return pg_prng_double(&pg_global_prng_state);
+}
+
+// 128 bits, which no other receive has; empty should there be no randomness.
+std::string random_id() {
+    std::array<char, 16> bytes;
+    if (!pg_strong_random(bytes.data(), bytes.size()))
+        return {};
+    return base64url({bytes.data(), bytes.size()});
 }
 
 Trouble trouble_of(const ApiError& error, const Pipeline& pipeline) {
@@ -77,7 +85,8 @@ Trouble trouble_of(const WriteFault& fault, const Pipeline& pipeline) {
 }
 
 SqsClientOptions client_options(const Pipeline& pipeline) {
-    return {pipeline.queue_url, pipeline.endpoint, pipeline.region, pipeline.credentials, pipeline.http};
+    return {pipeline.queue_url,   pipeline.endpoint, pipeline.region,
+            pipeline.credentials, pipeline.http,     protocol_setting(pipeline.row.protocol)};
 }
 
 std::int64_t now_ms() {
@@ -95,14 +104,18 @@ std::vector<std::string_view> views(const std::vector<std::string>& texts) {
 Ingest::Ingest(const Pipeline& pipeline, const Extension& extension, PipelineEntry& entry, WorkerSlot& slot,
                Host host, std::optional<DrainLimits> limits)
     : pipeline_(pipeline), host_(host), limits_(limits), entry_(entry), slot_(slot),
-      sink_(pipeline, extension, host), client_(client_options(pipeline)), gate_(kMaxReceives, kMaxHeld),
-      batch_limit_(kMaxBatch) {
+      sink_(pipeline, extension, host), client_(client_options(pipeline)),
+      gate_(pipeline.row.max_receivers, kMaxHeld), batch_limit_(max_batch()) {
     visibility_.write_time = 2 * kTransactionTimeout; // at once, and again with care
     if (pipeline.row.dead_letter_retention)
         next_purge_ = Instant::min(); // to find out when
 }
 
 void Ingest::turn(Instant now) {
+    // An answer that was there when a long turn ended may have come at its begin: its messages' windows are
+    // that old.
+    constexpr auto kAtOnce = 50ms;
+    answers_came_ = now - turn_ended_ < kAtOnce ? last_turn_ : now;
     last_turn_ = now;
     // Another ring is held against the database's keys before anything is written with it.
     if (sink_ready_ && keyring_serial() != keyring_)
@@ -136,6 +149,7 @@ void Ingest::turn(Instant now) {
     send_deletes(now);
     start_receives(now);
     report(now);
+    turn_ended_ = std::chrono::steady_clock::now();
 }
 
 // --- obstructions
@@ -221,6 +235,7 @@ void Ingest::on_attributes(const AttributesResult& result, Instant now) {
         return;
     }
     const auto& attributes = result.outcome.value();
+    fifo_ = attributes.fifo;
     if (attributes.visibility_timeout_seconds)
         visibility_.queue_timeout = std::chrono::seconds(*attributes.visibility_timeout_seconds);
     if (attributes.retention_seconds)
@@ -233,9 +248,10 @@ void Ingest::on_attributes(const AttributesResult& result, Instant now) {
 
 void Ingest::start_receives(Instant now) {
     // While something is wrong nothing more is received. One exception: a lone message that the table refuses
-    // gets company, which tells whether it is the message or the table.
+    // gets company, which tells whether it is the message or the table. What stands behind it in its group is
+    // none: it cannot be written first.
     const bool lone_suspect =
-        in_hand_.size() < 2 &&
+        is_one_group(in_hand_) &&
         (rounds_of_every_row_ > 0 || (!in_hand_.empty() && in_hand_.front().lone_faults > 0));
     if (stop_deadline_ || !attributes_read_ || !sink_ready_ || waits(queue_, now) ||
         (database_.active && !lone_suspect) || !unconfirmed_.receipts.empty() ||
@@ -247,11 +263,24 @@ void Ingest::start_receives(Instant now) {
             return;
         // One long poll; the first receive after an error is short too, to see soon that it is over.
         const bool long_poll = receives_.empty() && !queue_.active && !limits_;
+        auto attempt = next_attempt(now);
         const auto id = client_.start_receive(
-            messages, long_poll ? ReceiveGate::kLongPollSeconds : ReceiveGate::kShortPollSeconds,
-            static_cast<int>(visibility_.of_receive().count()));
-        receives_.emplace(id, Receive{now, messages, held() == 0});
+            {.max_messages = messages,
+             .wait_seconds = long_poll ? pipeline_.row.wait_time : ReceiveGate::kShortPollSeconds,
+             .visibility_timeout_seconds = static_cast<int>(receive_visibility().count()),
+             .attempt_id = attempt.id,
+             .message_attributes = pipeline_.mapping.attributes()});
+        receives_.emplace(id, Receive{now, messages, held() == 0, std::move(attempt)});
     }
+}
+
+// Of a standard queue, none.
+Attempts::Attempt Ingest::next_attempt(Instant now) {
+    if (!fifo_)
+        return {};
+    if (auto unanswered = attempts_.take(now))
+        return std::move(*unanswered);
+    return {random_id(), now};
 }
 
 int Ingest::messages_to_ask_for() const {
@@ -271,6 +300,9 @@ void Ingest::on_received(ReceiveResult result, const Receive& receive, Instant n
         count(Counter::receive_errors);
         gate_.failed();
         const auto& error = result.outcome.error();
+        // Nobody knows what it has taken; after an answer that says no, nothing.
+        if (!receive.attempt.id.empty() && error.error_class == ErrorClass::transient)
+            attempts_.unanswered(receive.attempt);
         obstruct_queue(error, now);
         return;
     }
@@ -289,9 +321,12 @@ void Ingest::on_received(ReceiveResult result, const Receive& receive, Instant n
         damaged = make_trouble("DamagedMessage", received.damaged.front(),
                                "The message was not taken; it returns to the queue by itself.",
                                GetCurrentTimestamp());
+    const std::string credentials = client_.credentials().source();
     {
         StateLock lock;
         entry_.last_poll = GetCurrentTimestamp();
+        copy_ascii(entry_.credentials, credentials.c_str());
+        strlcpy(entry_.protocol, to_string(client_.protocol()), sizeof entry_.protocol);
         if (n == 0)
             entry_.lag_ms = 0;
         if (damaged)
@@ -300,17 +335,40 @@ void Ingest::on_received(ReceiveResult result, const Receive& receive, Instant n
     count(Counter::received, n);
     for (auto& message : received.messages)
         take(std::move(message), now);
+    leave_rejected();
     count_in_hand();
     if (stop_deadline_)
         release(std::exchange(in_hand_, {}));
 }
 
+// What each receive asks for; 0: the queue's own time.
+std::chrono::seconds Ingest::receive_visibility() const {
+    if (pipeline_.row.visibility_timeout)
+        return std::chrono::seconds(*pipeline_.row.visibility_timeout);
+    return visibility_.of_receive();
+}
+
+// Of a FIFO queue, a message is received along with each one before it that goes back: only the first of a
+// group is counted against.
+Content Ingest::content_now(const Delivery& delivery) const {
+    const auto& message = delivery.message;
+    if (pipeline_.row.max_receive_count && message.receive_count > *pipeline_.row.max_receive_count &&
+        is_first_of_its_group(in_hand_, delivery))
+        return Rejection{Reason::too_many_receives, {}};
+    return content_of(sink_.transform(), current_keyring(), message);
+}
+
 void Ingest::take(Message message, Instant now) {
     latest_sent_ms_ = std::max(latest_sent_ms_, message.sent_at_ms.value_or(0));
-    auto content = content_of(sink_.transform(), current_keyring(), message);
-    const auto asked_for = visibility_.of_receive();
-    Delivery delivery{std::move(message), std::move(content),
-                      now + (asked_for > 0s ? asked_for : visibility_.queue_timeout)};
+    message.received_at_ms = now_ms();
+    const auto asked_for = receive_visibility();
+    Delivery delivery{
+        std::move(message), {}, answers_came_ + (asked_for > 0s ? asked_for : visibility_.queue_timeout)};
+    if (fifo_)
+        delivery.group = delivery.message.group_id;
+    const auto superseded = take_superseded(in_hand_, delivery);
+    count(Counter::released, static_cast<std::int64_t>(superseded.size()));
+    delivery.content = content_now(delivery);
     if (in_hand_.empty())
         oldest_in_hand_ = now;
     in_hand_.push_back(std::move(delivery));
@@ -320,14 +378,7 @@ void Ingest::take(Message message, Instant now) {
 
 void Ingest::keep_visible(Instant now) {
     // What expired belongs to the queue again: it comes back.
-    const auto expired =
-        std::stable_partition(in_hand_.begin(), in_hand_.end(),
-                              [&](const Delivery& delivery) { return delivery.visible_until > now; });
-    if (expired != in_hand_.end()) {
-        count(Counter::released, in_hand_.end() - expired);
-        in_hand_.erase(expired, in_hand_.end());
-        count_in_hand();
-    }
+    let_go(part(in_hand_, [&](const Delivery& delivery) { return delivery.visible_until <= now; }));
     if (now < next_visibility_change_)
         return;
 
@@ -357,7 +408,7 @@ void Ingest::on_visibility_changed(TransferId id, const BatchResult& result, Ins
     const auto change = std::move(found->second);
     visibility_changes_.erase(found);
     if (change.release)
-        return; // what was not released returns when its window is over
+        return;
 
     enum class End { extended, lost, again };
     std::map<std::string_view, End> ends;
@@ -377,21 +428,19 @@ void Ingest::on_visibility_changed(TransferId id, const BatchResult& result, Ins
     }
 
     bool again = false;
-    const auto kept = std::stable_partition(in_hand_.begin(), in_hand_.end(), [&](Delivery& delivery) {
+    for (auto& delivery : in_hand_) {
         const auto end = ends.find(delivery.message.receipt_handle);
         if (end == ends.end())
-            return true;
+            continue;
         delivery.extending = false;
         if (end->second == End::extended)
             delivery.visible_until = change.visible_until;
         again |= end->second == End::again;
-        return end->second != End::lost;
-    });
-    if (kept != in_hand_.end()) {
-        count(Counter::released, in_hand_.end() - kept);
-        in_hand_.erase(kept, in_hand_.end());
-        count_in_hand();
     }
+    let_go(part(in_hand_, [&](const Delivery& delivery) {
+        const auto end = ends.find(delivery.message.receipt_handle);
+        return end != ends.end() && end->second == End::lost;
+    }));
     if (again) {
         const auto range = backoff_range(ErrorClass::transient);
         next_visibility_change_ = now + visibility_backoff_.next(range.base, 1s, random_fraction());
@@ -400,17 +449,94 @@ void Ingest::on_visibility_changed(TransferId id, const BatchResult& result, Ins
     }
 }
 
+// What is not ours any more, and what must follow it back to the queue.
+void Ingest::let_go(Parted parted) {
+    if (parted.gone.empty())
+        return;
+    count(Counter::released, static_cast<std::int64_t>(parted.gone.size()));
+    release(std::move(parted.behind));
+}
+
 void Ingest::release(std::vector<Delivery> deliveries) {
     count(Counter::released, static_cast<std::int64_t>(deliveries.size()));
-    for (std::size_t i = 0; i < deliveries.size(); i += DeleteQueue::kBatch) {
+    std::vector<std::string> handles;
+    for (auto& delivery : deliveries)
+        handles.push_back(std::move(delivery.message.receipt_handle));
+    return_handles(std::move(handles), 0s);
+    count_in_hand();
+}
+
+// What was not released comes back when its window is over.
+void Ingest::return_handles(std::vector<std::string> receipt_handles, std::chrono::seconds invisible_for) {
+    for (std::size_t i = 0; i < receipt_handles.size(); i += DeleteQueue::kBatch) {
         VisibilityChange change;
         change.release = true;
-        for (std::size_t k = i; k < std::min(deliveries.size(), i + DeleteQueue::kBatch); ++k)
-            change.receipt_handles.push_back(std::move(deliveries[k].message.receipt_handle));
-        const auto id = client_.start_change_visibility(views(change.receipt_handles), 0);
+        for (std::size_t k = i; k < std::min(receipt_handles.size(), i + DeleteQueue::kBatch); ++k)
+            change.receipt_handles.push_back(std::move(receipt_handles[k]));
+        const auto id = client_.start_change_visibility(views(change.receipt_handles),
+                                                        static_cast<int>(invisible_for.count()));
         visibility_changes_.emplace(id, std::move(change));
     }
+}
+
+// on_invalid = leave: the queue has it again, after a while, and its redrive policy decides. Of a FIFO queue,
+// what is behind it goes along, and the group stands still until then.
+void Ingest::leave_rejected() {
+    if (pipeline_.on_invalid != OnInvalid::leave)
+        return;
+    auto parted = part(in_hand_, [&](const Delivery& delivery) {
+        const auto* rejection = std::get_if<Rejection>(&delivery.content);
+        return rejection && fate_of(pipeline_, *rejection) == OnInvalid::leave;
+    });
+    if (parted.gone.empty())
+        return;
+    count(Counter::released, static_cast<std::int64_t>(parted.gone.size() + parted.behind.size()));
+    const auto& first = parted.gone.front();
+    const auto& why = std::get<Rejection>(first.content);
+    const auto trouble = make_trouble(
+        to_string(why.reason), "message " + first.message.message_id + " was left in the queue",
+        "It cannot become a row (sqs_ingest_preview() says more), and on_invalid is leave. The queue's "
+        "redrive policy or max_receive_count ends it.",
+        GetCurrentTimestamp());
+
+    std::map<std::string, std::chrono::seconds> of_groups; // as long as the first one that was left
+    std::map<std::chrono::seconds, std::vector<std::string>> handles;
+    const auto leave = [&](Delivery& delivery) {
+        auto invisible_for = leave_time(delivery.message.receive_count);
+        if (!delivery.group.empty())
+            invisible_for = of_groups.try_emplace(delivery.group, invisible_for).first->second;
+        handles[invisible_for].push_back(std::move(delivery.message.receipt_handle));
+    };
+    std::for_each(parted.gone.begin(), parted.gone.end(), leave);
+    std::for_each(parted.behind.begin(), parted.behind.end(), leave);
+    for (auto& [invisible_for, of_this_time] : handles)
+        return_handles(std::move(of_this_time), invisible_for);
     count_in_hand();
+    StateLock lock;
+    entry_.last_error = trouble;
+}
+
+// A committed message of a group could not be deleted in time and comes back. What was received behind it
+// comes back behind it, written or not.
+void Ingest::release_given_up() {
+    auto given_up = deletes_.take_given_up();
+    if (given_up.groups.empty())
+        return;
+    const auto concerns = [&](const std::string& group) {
+        return !group.empty() &&
+               std::find(given_up.groups.begin(), given_up.groups.end(), group) != given_up.groups.end();
+    };
+    std::vector<std::string> handles;
+    for (auto& receipt : given_up.receipts)
+        handles.push_back(std::move(receipt.receipt_handle));
+    std::erase_if(unconfirmed_.receipts, [&](Receipt& receipt) {
+        if (!concerns(receipt.group))
+            return false;
+        handles.push_back(std::move(receipt.receipt_handle));
+        return true;
+    });
+    return_handles(std::move(handles), 0s);
+    release(part(in_hand_, [&](const Delivery& delivery) { return concerns(delivery.group); }).gone);
 }
 
 // --- write
@@ -437,8 +563,11 @@ void Ingest::make_ready(Instant now) {
     if (in_hand_.empty() && unconfirmed_.receipts.empty())
         clear(database_, "the target table can be written");
     // The table may have changed, and with it what is a valid row.
-    for (auto& delivery : in_hand_)
-        delivery.content = content_of(sink_.transform(), current_keyring(), delivery.message);
+    for (auto& delivery : std::exchange(in_hand_, {})) {
+        delivery.content = content_now(delivery);
+        in_hand_.push_back(std::move(delivery));
+    }
+    leave_rejected();
 }
 
 bool Ingest::batch_is_due(Instant now) const {
@@ -451,8 +580,9 @@ bool Ingest::batch_is_due(Instant now) const {
 void Ingest::write_when_due(Instant now) {
     if (!batch_is_due(now))
         return;
-    // If the window cannot be extended, the write goes ahead: the ledger makes a redelivery harmless.
-    const bool extension_failed = visibility_backoff_.errors() > 0;
+    // If the window cannot be extended, the write goes ahead: the ledger makes a redelivery harmless. Without
+    // it, another worker may have written a FIFO queue's messages by then, and what is behind them.
+    const bool extension_failed = visibility_backoff_.errors() > 0 && (pipeline_.row.ledger || !fifo_);
     const bool ready = std::all_of(in_hand_.begin(), in_hand_.end(), [&](const Delivery& delivery) {
         return !delivery.extending && (visibility_.outlasts_write(delivery, now) || extension_failed);
     });
@@ -463,12 +593,16 @@ void Ingest::write_when_due(Instant now) {
 void Ingest::write(Instant now) {
     std::size_t n = 0, bytes = 0;
     while (n < in_hand_.size() && n < batch_limit_ && (n == 0 || bytes < kMaxBatchBytes))
-        bytes += in_hand_[n++].message.body.size();
+        bytes += bytes_of(in_hand_[n++]);
+    if (n == 1 && in_hand_.front().lone_faults >= kLoneFaults) {
+        in_hand_.front().content = Rejection{Reason::row_error, {}, in_hand_.front().sqlstate};
+        leave_rejected();
+        if (pipeline_.on_invalid == OnInvalid::leave)
+            return;
+    }
     std::vector<Delivery> batch(std::make_move_iterator(in_hand_.begin()),
                                 std::make_move_iterator(in_hand_.begin() + static_cast<std::ptrdiff_t>(n)));
     in_hand_.erase(in_hand_.begin(), in_hand_.begin() + static_cast<std::ptrdiff_t>(n));
-    if (n == 1 && batch.front().lone_faults >= kLoneFaults)
-        batch.front().content = Rejection{Reason::row_error, {}, batch.front().sqlstate};
 
     {
         StateLock lock; // a write can take a while, and the last turn may have said "idle"
@@ -504,7 +638,7 @@ void Ingest::note_lone_fault(const WriteFault& fault) {
         ++delivery.lone_faults;
     delivery.writes_at_fault = writes_;
     delivery.sqlstate = state;
-    std::rotate(in_hand_.begin(), in_hand_.begin() + 1, in_hand_.end());
+    move_first_group_to_the_end(in_hand_);
 }
 
 // A session cannot wait until somebody has mended the table: it makes dead letters of a few rows, not of a
@@ -514,16 +648,23 @@ bool Ingest::few_are_at_stake(std::size_t n) const {
 }
 
 void Ingest::on_written(std::vector<Delivery> batch, const Written& written, Instant now) {
-    std::int64_t fates[3] = {};
+    std::int64_t fates[kFates] = {};
     for (const auto fate : written.fates)
         ++fates[static_cast<int>(fate)];
-    count(Counter::inserted, fates[static_cast<int>(Fate::inserted)]);
-    count(Counter::duplicates, fates[static_cast<int>(Fate::duplicate)]);
+    count(Counter::inserted, fates[static_cast<int>(Fate::inserted)] - written.conflicts);
+    count(Counter::duplicates, fates[static_cast<int>(Fate::duplicate)] + written.conflicts);
+    count(Counter::discarded, fates[static_cast<int>(Fate::discarded)]);
     count(Counter::dead_letters, fates[static_cast<int>(Fate::dead_letter)]);
     count(Counter::transactions);
     ++writes_;
-    const auto inserted = fates[static_cast<int>(Fate::inserted)];
-    refused_in_a_row_ = inserted > 0 ? 0 : refused_in_a_row_ + fates[static_cast<int>(Fate::dead_letter)];
+    bool inserted = false; // a message without rows proves nothing
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+        const auto* rows = std::get_if<Rows>(&batch[i].content);
+        inserted |= written.fates[i] == Fate::inserted && rows && !rows->empty();
+    }
+    refused_in_a_row_ = inserted ? 0
+                                 : refused_in_a_row_ + fates[static_cast<int>(Fate::dead_letter)] +
+                                       fates[static_cast<int>(Fate::discarded)];
     if (fates[static_cast<int>(Fate::dead_letter)] > 0 && pipeline_.row.dead_letter_retention && !next_purge_)
         next_purge_ = now; // to find out when
 
@@ -539,18 +680,27 @@ void Ingest::on_written(std::vector<Delivery> batch, const Written& written, Ins
     }
 
     rounds_of_every_row_ = 0;
-    batch_limit_ = std::min(batch_limit_ * 2, kMaxBatch);
+    batch_limit_ = std::min(batch_limit_ * 2, max_batch());
     oldest_in_hand_ = now;
     clear(database_, "the target table can be written");
 
     unconfirmed_.end = written.commit_end;
     unconfirmed_.waited = fates[static_cast<int>(Fate::duplicate)] < static_cast<std::int64_t>(batch.size());
     for (auto& delivery : batch)
-        unconfirmed_.receipts.push_back({std::move(delivery.message.receipt_handle), delivery.visible_until});
+        unconfirmed_.receipts.push_back(
+            {std::move(delivery.message.receipt_handle), delivery.visible_until, std::move(delivery.group)});
     confirm_commits(now);
 }
 
 void Ingest::on_write_fault(const WriteFault& fault, std::size_t n, Instant now) {
+    // Rows that the table refused, and that are to be left: without them, the others can be written at once.
+    if (!fault.refused.empty()) {
+        for (const auto& refused : fault.refused)
+            in_hand_[refused.position].content = refused.rejection;
+        rounds_of_every_row_ = 0;
+        leave_rejected();
+        return;
+    }
     // A batch that takes too long, or in which something breaks, is written in smaller pieces.
     const int category = ERRCODE_TO_CATEGORY(fault.report.sqlstate);
     if (fault.report.sqlstate == ERRCODE_QUERY_CANCELED || category == ERRCODE_INSUFFICIENT_RESOURCES ||
@@ -610,13 +760,14 @@ void Ingest::send_deletes(Instant now) {
     while (deletes_under_way_.size() < kMaxDeletes) {
         auto batch = deletes_.take(now, flush);
         if (batch.empty())
-            return;
+            break;
         std::vector<std::string_view> handles;
         for (const auto& entry : batch)
             handles.push_back(entry.receipt.receipt_handle);
         const auto id = client_.start_delete(handles);
         deletes_under_way_.emplace(id, std::move(batch));
     }
+    release_given_up();
 }
 
 void Ingest::on_deleted(TransferId id, const BatchResult& result, Instant now) {
@@ -633,16 +784,23 @@ void Ingest::on_deleted(TransferId id, const BatchResult& result, Instant now) {
     for (std::size_t i = 0; i < entries.size(); ++i) {
         if (!errors[i]) {
             count(Counter::deleted);
+            deletes_.deleted(entries[i]);
             continue;
         }
         count(Counter::delete_failures);
-        // A stale handle stays stale: the message comes back with a new one.
+        // A stale handle stays stale: the message comes back with a new one. Unless an earlier request, which
+        // seemed to fail, has deleted it.
         if (errors[i]->error_class != ErrorClass::receipt)
             deletes_.retry(std::move(entries[i]), now, random_fraction());
+        else if (entries[i].backoff.errors() > 0)
+            deletes_.deleted(entries[i]);
+        else
+            deletes_.lost(entries[i]);
         const auto trouble = trouble_of(*errors[i], pipeline_);
         StateLock lock;
         entry_.last_error = trouble;
     }
+    release_given_up();
 }
 
 // Ledger entries of messages that the queue cannot deliver any more, by the queue's clock, in small steps and
@@ -754,7 +912,7 @@ std::size_t Ingest::held() const {
 std::size_t Ingest::bytes_in_hand() const {
     return std::accumulate(
         in_hand_.begin(), in_hand_.end(), std::size_t{0},
-        [](std::size_t sum, const Delivery& delivery) { return sum + delivery.message.body.size(); });
+        [](std::size_t sum, const Delivery& delivery) { return sum + bytes_of(delivery); });
 }
 
 std::optional<std::chrono::milliseconds> Ingest::timeout(Instant now) const {

@@ -5,8 +5,10 @@
 // readable, or timeout() is over. Only a write (and its commit) takes time.
 #pragma once
 
+#include "core/policy/attempts.h"
 #include "core/policy/backoff.h"
 #include "core/policy/delete_queue.h"
+#include "core/policy/groups.h"
 #include "core/policy/receive_gate.h"
 #include "core/policy/visibility.h"
 #include "net/sqs_client.h"
@@ -66,6 +68,7 @@ class Ingest {
         Instant started;
         int asked_for;
         bool nothing_held; // when it started: an empty answer then means an empty queue, FIFO groups too
+        Attempts::Attempt attempt = {}; // of a FIFO queue
     };
 
     void on_received(ReceiveResult result, const Receive& receive, Instant now);
@@ -73,6 +76,9 @@ class Ingest {
     void on_deleted(TransferId id, const BatchResult& result, Instant now);
     void on_visibility_changed(TransferId id, const BatchResult& result, Instant now);
     void take(Message message, Instant now);
+    std::chrono::seconds receive_visibility() const;
+    Content content_now(const Delivery& delivery) const;
+    std::size_t max_batch() const { return static_cast<std::size_t>(pipeline_.row.batch_size); }
 
     void make_ready(Instant now);
     void ask_for_attributes(Instant now);
@@ -88,8 +94,13 @@ class Ingest {
     void purge_dead_letters(Instant now);
     void send_deletes(Instant now);
     void start_receives(Instant now);
+    Attempts::Attempt next_attempt(Instant now);
     void cancel_old_receives(Instant now);
+    void leave_rejected();
+    void let_go(Parted parted);
     void release(std::vector<Delivery> deliveries);
+    void return_handles(std::vector<std::string> receipt_handles, std::chrono::seconds invisible_for);
+    void release_given_up();
     void report(Instant now);
 
     void obstruct(Obstruction& obstruction, Trouble trouble, BackoffRange range, Instant now);
@@ -136,6 +147,8 @@ class Ingest {
     std::optional<Instant> next_purge_; // of dead letters; empty: none is there
     std::int64_t latest_sent_ms_ = 0;   // the queue's clock, as its newest message shows it
 
+    bool fifo_ = false; // the queue keeps an order within its message groups
+    Attempts attempts_;
     std::map<TransferId, Receive> receives_;
     std::int64_t received_ = 0;
     bool queue_is_empty_ = false; // by the last answer
@@ -161,6 +174,8 @@ class Ingest {
     DeleteQueue deletes_;
 
     Instant last_turn_;
+    Instant turn_ended_;
+    Instant answers_came_; // those of this turn, at the earliest
     Instant last_message_; // when the last one was received
     std::optional<Instant> stop_deadline_;
 };

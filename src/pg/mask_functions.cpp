@@ -203,7 +203,8 @@ Datum sqs_ingest_create_keyring(PG_FUNCTION_ARGS) {
     (void)fcinfo;
     if (!superuser())
         ereport(ERROR,
-                (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be superuser to create the keyring")));
+                (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be superuser to create the keyring"),
+                 errhint("Let a superuser call it once: the keys are for the whole cluster.")));
     PreventCommandIfReadOnly("sqs_ingest_create_keyring()");
     char path[MAXPGPATH];
     pg_entry([&] {

@@ -1,32 +1,18 @@
 #include "pg/pipeline.h"
 
+#include "core/policy/fault.h"
 #include "pg/spi.h"
+
+extern "C" {
+#include "access/relation.h"
+#include "nodes/parsenodes.h"
+#include "parser/parsetree.h"
+#include "rewrite/rewriteHandler.h"
+}
 
 namespace sqs_ingest::pg {
 
 namespace {
-
-std::optional<ColumnType> column_type(Oid type, int32 modifier) {
-    switch (getBaseType(type)) {
-    case TEXTOID:
-        return ColumnType{ColumnType::Kind::text, std::nullopt};
-    case VARCHAROID:
-    case BPCHAROID:
-        // varchar without a length has modifier -1
-        return ColumnType{ColumnType::Kind::text,
-                          modifier >= VARHDRSZ ? std::optional<int>(modifier - VARHDRSZ) : std::nullopt};
-    case INT2OID:
-        return ColumnType{ColumnType::Kind::int2, std::nullopt};
-    case INT4OID:
-        return ColumnType{ColumnType::Kind::int4, std::nullopt};
-    case INT8OID:
-        return ColumnType{ColumnType::Kind::int8, std::nullopt};
-    case DATEOID:
-        return ColumnType{ColumnType::Kind::date, std::nullopt};
-    default:
-        return std::nullopt;
-    }
-}
 
 // Its triggers run with the rights of the pipeline's owner, so a table's owner must have those rights anyway:
 // the same role, a member of it, or a superuser.
@@ -54,58 +40,189 @@ void check_owner_of_table(const Pipeline& pipeline, Oid table, const std::string
                              "\". Make the table's owner the owner of the pipeline, or the other way round.");
 }
 
-void check_target_owner(const Pipeline& pipeline, Oid table) {
-    const std::string target = "target table " + pipeline.row.target;
-    check_owner_of_table(pipeline, table, target);
-    if (!ask_pg([&] { return get_rel_relkind(table) == RELKIND_PARTITIONED_TABLE; }))
+// What an INSERT into a view goes on to, if the view is one that Postgres updates by itself; else invalid.
+Oid table_behind_view(Oid view) {
+    Relation relation = relation_open(view, NoLock);
+    Oid behind = InvalidOid;
+    if (!relation->trigdesc || !relation->trigdesc->trig_insert_instead_row) {
+        const Query* query = get_view_query(relation);
+        const List* from = query->jointree->fromlist;
+        if (list_length(from) == 1 && IsA(linitial(from), RangeTblRef)) {
+            const int index = castNode(RangeTblRef, linitial(from))->rtindex;
+            const auto* entry = rt_fetch(index, query->rtable);
+            if (entry->rtekind == RTE_RELATION)
+                behind = entry->relid;
+        }
+    }
+    relation_close(relation, NoLock);
+    if (OidIsValid(behind))
+        LockRelationOid(behind, RowExclusiveLock);
+    return behind;
+}
+
+constexpr int kMostViews = 32; // of views on views; views that are each other's have no end
+
+void check_target_owner(const Pipeline& pipeline, Oid table, const std::string& what, int views = 0) {
+    check_owner_of_table(pipeline, table, what);
+    const char kind = ask_pg([&] { return get_rel_relkind(table); });
+    if (kind == RELKIND_VIEW) {
+        const Oid behind = ask_pg([&] { return table_behind_view(table); });
+        if (OidIsValid(behind) && views == kMostViews)
+            throw make_error(ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                             "target table " + pipeline.row.target + " is a view on too many views",
+                             "Name the table behind them as the target.");
+        if (OidIsValid(behind))
+            check_target_owner(pipeline, behind, "table " + qualified_name_of(behind) + " behind " + what,
+                               views + 1);
+    }
+    if (kind != RELKIND_PARTITIONED_TABLE)
         return;
     const List* partitions = ask_pg([&] { return find_all_inheritors(table, NoLock, nullptr); });
     for (int i = 1; i < list_length(partitions); ++i) { // the first is the table itself
         const Oid partition = list_nth_oid(partitions, i);
-        check_owner_of_table(pipeline, partition,
-                             "partition " + qualified_name_of(partition) + " of " + target);
+        if (ask_pg([&] { return get_rel_relkind(partition) != '\0'; })) // it can have gone meanwhile
+            check_owner_of_table(pipeline, partition,
+                                 "partition " + qualified_name_of(partition) + " of " + what);
     }
+}
+
+// A value among its names; empty: none of them.
+template<class T, std::size_t n>
+std::optional<T> one_of(const std::pair<const char*, T> (&names)[n], const std::string& name) {
+    for (const auto& [known, value] : names)
+        if (name == known)
+            return value;
+    return std::nullopt;
+}
+
+constexpr std::pair<const char*, OnInvalid> kOnInvalid[] = {
+    {"dead_letter", OnInvalid::dead_letter}, {"discard", OnInvalid::discard}, {"leave", OnInvalid::leave}};
+constexpr std::pair<const char*, OnConflict> kOnConflict[] = {{"dead_letter", OnConflict::dead_letter},
+                                                              {"nothing", OnConflict::nothing},
+                                                              {"update", OnConflict::update}};
+
+bool is_mapped(const Mapping& mapping, const std::string& column) {
+    return std::any_of(mapping.columns.begin(), mapping.columns.end(),
+                       [&](const ColumnRule& rule) { return rule.column == column; });
+}
+
+// The table's constraints let no other names in; a newer version of the extension might.
+std::optional<Obstacle> resolve_options(Pipeline& pipeline) {
+    const PipelineRow& row = pipeline.row;
+    const auto on_invalid = one_of(kOnInvalid, row.on_invalid);
+    const auto on_conflict = one_of(kOnConflict, row.on_conflict);
+    const auto envelope = parse_envelope(row.envelope);
+    const auto encoding = parse_body_encoding(row.body_encoding);
+    if (!on_invalid || !on_conflict || !envelope || !encoding)
+        return Obstacle{"pipeline \"" + row.name + "\" has an option that this version does not know",
+                        "Install the library of the extension's version and restart the server."};
+    if (!go_together(*envelope, *encoding))
+        return Obstacle{"envelope " + row.envelope + " and body_encoding " + row.body_encoding +
+                            " of pipeline \"" + row.name + "\" do not go together",
+                        "The payload of an event is JSON: set body_encoding to plain."};
+    pipeline.envelope = *envelope;
+    pipeline.encoding = *encoding;
+    pipeline.on_invalid = *on_invalid;
+    pipeline.on_conflict = *on_conflict;
+    if (row.conflict_columns)
+        for (const auto& column : nlohmann::json::parse(*row.conflict_columns, nullptr, false))
+            pipeline.conflict_columns.push_back(column.is_string() ? column.get<std::string>() : "");
+    if (pipeline.on_conflict == OnConflict::update)
+        for (const auto& key : pipeline.conflict_columns)
+            if (!is_mapped(pipeline.mapping, key))
+                return Obstacle{"column \"" + key + "\" of conflict_columns is not mapped in pipeline \"" +
+                                    row.name + "\"",
+                                "Map it, or name the columns of another unique constraint."};
+    return std::nullopt;
 }
 
 // Where the pipeline's messages come from.
 std::optional<Obstacle> resolve_queue(Pipeline& pipeline, const Settings& settings) {
     const PipelineRow& row = pipeline.row;
-    pipeline.queue_url = row.queue_url.value_or(settings.queue_url);
     if (pipeline.queue_url.empty())
         return Obstacle{
             "no queue URL is configured for pipeline \"" + row.name + "\"",
-            "Set sqs_ingest.queue_url in postgresql.conf and reload, like "
+            "Give the pipeline a queue_url, or set sqs_ingest.queue_url in postgresql.conf and reload, like "
             "sqs_ingest.queue_url = 'https://sqs.us-east-1.amazonaws.com/123456789012/login-queue'."};
     auto queue = parse_url(pipeline.queue_url);
     if (!queue.ok())
         return Obstacle{"queue URL \"" + pipeline.queue_url + "\" " + queue.error(),
                         "Copy the queue's URL from the SQS console or from \"aws sqs get-queue-url\"."};
-    auto endpoint = settings.endpoint_url.empty() ? queue : parse_url(settings.endpoint_url);
-    if (!endpoint.ok())
-        return Obstacle{"endpoint URL \"" + settings.endpoint_url + "\" " + endpoint.error(),
-                        "Correct sqs_ingest.endpoint_url."};
-    pipeline.endpoint = endpoint.value();
-    pipeline.region =
-        !settings.region.empty() ? settings.region : region_of_host(queue.value().host).value_or("");
+    const std::string endpoint_url = row.endpoint_url.value_or(settings.endpoint_url);
+    if (!endpoint_url.empty()) {
+        auto endpoint = parse_url(endpoint_url);
+        if (!endpoint.ok())
+            return Obstacle{"endpoint URL \"" + endpoint_url + "\" " + endpoint.error(),
+                            row.endpoint_url ? "Correct endpoint_url of the pipeline."
+                                             : "Correct sqs_ingest.endpoint_url."};
+        pipeline.endpoint = endpoint.value();
+    }
+    pipeline.region = row.region.value_or(settings.region);
+    if (pipeline.region.empty())
+        pipeline.region = region_of_host(queue.value().host).value_or("");
     return std::nullopt;
 }
 
 } // namespace
 
 std::optional<PipelineRow> read_pipeline(const Extension& extension, const std::string& name) {
-    AsExtensionOwner as_owner(extension);
-    const auto rows =
-        query("SELECT name, owner::pg_catalog.oid::pg_catalog.text, queue_url, target, "
-              "columns::pg_catalog.text, mask_method, workers::pg_catalog.text, "
-              "dead_letter_retention::pg_catalog.text FROM " +
-                  extension.table("sqs_ingest_pipeline") + " WHERE name OPERATOR(pg_catalog.=) $1",
-              {name});
-    if (rows.empty())
+    std::vector<TextRow> cells;
+    {
+        AsExtensionOwner as_owner(extension);
+        // By name, since an older version of the extension has fewer columns.
+        cells = query("SELECT e.key, e.value FROM " + extension.table("sqs_ingest_pipeline") +
+                          " p, jsonb_each_text(to_jsonb(p) - 'created_at' ||"
+                          " jsonb_build_object('owner', p.owner::oid::text)) e WHERE p.name = $1",
+                      {name});
+    }
+    if (cells.empty())
         return std::nullopt;
-    const auto& row = rows.front();
-    return PipelineRow{
-        *row[0], static_cast<Oid>(std::stoul(*row[1])), row[2], *row[3], *row[4], *row[5], std::stoi(*row[6]),
-        row[7]};
+    std::map<std::string, std::string> values;
+    std::string everything;
+    for (const auto& cell : cells) {
+        if (!cell[1])
+            continue;
+        everything += *cell[0] + '=' + *cell[1] + '\0';
+        values.emplace(*cell[0], *cell[1]);
+    }
+    const auto text = [&](const char* column) {
+        const auto found = values.find(column);
+        return found == values.end() ? std::nullopt : std::optional<std::string>(found->second);
+    };
+    const auto number = [&](const char* column) {
+        const auto value = text(column);
+        return value ? std::optional<int>(std::stoi(*value)) : std::nullopt;
+    };
+
+    PipelineRow row;
+    row.name = values.at("name");
+    row.owner = static_cast<Oid>(std::stoul(values.at("owner")));
+    row.queue_url = text("queue_url");
+    row.target = values.at("target");
+    row.columns = values.at("columns");
+    row.mask_method = values.at("mask_method");
+    row.workers = number("workers").value_or(row.workers);
+    row.dead_letter_retention = text("dead_letter_retention");
+    row.endpoint_url = text("endpoint_url");
+    row.region = text("region");
+    row.profile = text("profile");
+    row.role_arn = text("role_arn");
+    row.external_id = text("external_id");
+    row.protocol = text("protocol").value_or(row.protocol);
+    row.max_receivers = number("max_receivers").value_or(row.max_receivers);
+    row.batch_size = number("batch_size").value_or(row.batch_size);
+    row.wait_time = number("wait_time").value_or(row.wait_time);
+    row.visibility_timeout = number("visibility_timeout");
+    row.envelope = text("envelope").value_or(row.envelope);
+    row.body_encoding = text("body_encoding").value_or(row.body_encoding);
+    row.each = text("each");
+    row.on_invalid = text("on_invalid").value_or(row.on_invalid);
+    row.max_receive_count = number("max_receive_count");
+    row.on_conflict = text("on_conflict").value_or(row.on_conflict);
+    row.conflict_columns = text("conflict_columns");
+    row.ledger = text("ledger").value_or("true") == "true";
+    row.everything = std::move(everything);
+    return row;
 }
 
 PipelineRow require_pipeline(const Extension& extension, const std::string& name) {
@@ -125,9 +242,8 @@ PipelineRow require_pipeline(const Extension& extension, const std::string& name
 std::uint64_t Pipeline::version() const {
     std::string all;
     for (const auto& part :
-         {row.name, std::to_string(row.owner), queue_url, endpoint.origin(), region, row.target, row.columns,
-          row.mask_method, std::to_string(row.workers), row.dead_letter_retention.value_or(""),
-          credentials.profile, credentials.config_file, credentials.credentials_file, http.ca_file}) {
+         {row.everything, queue_url, endpoint ? endpoint->origin() : "", region, credentials.profile,
+          credentials.config_file, credentials.credentials_file, http.ca_file}) {
         all += part;
         all += '\0';
     }
@@ -137,16 +253,21 @@ std::uint64_t Pipeline::version() const {
 Result<Pipeline, Obstacle> resolve(const PipelineRow& row, const Settings& settings, NeedsQueue needs_queue) {
     Pipeline pipeline;
     pipeline.row = row;
+    pipeline.queue_url = row.queue_url.value_or(settings.queue_url);
     pipeline.credentials = settings.credentials;
+    pipeline.credentials.profile = row.profile.value_or(pipeline.credentials.profile);
+    pipeline.credentials.role_arn = row.role_arn.value_or("");
+    pipeline.credentials.external_id = row.external_id.value_or("");
+    pipeline.credentials.session_name = "sqs_ingest-" + row.name;
     pipeline.http = settings.http;
     if (needs_queue == NeedsQueue::yes)
         if (auto obstacle = resolve_queue(pipeline, settings))
             return std::move(*obstacle);
 
-    auto mapping = parse_mapping(row.columns);
+    auto mapping = parse_mapping(row.columns, row.each.value_or(""));
     if (!mapping.ok())
         return Obstacle{"the columns of pipeline \"" + row.name + "\" cannot be read: " + mapping.error(),
-                        "Correct column \"columns\" of sqs_ingest_pipeline."};
+                        "Correct the pipeline's columns: docs/pipelines.md lists what they can say."};
     pipeline.mapping = std::move(mapping).value();
     const auto method = parse_mask_method(row.mask_method);
     if (!method)
@@ -154,7 +275,16 @@ Result<Pipeline, Obstacle> resolve(const PipelineRow& row, const Settings& setti
                             "\"",
                         "Valid methods are hmac, siv, sha256, sha256:N and md5."};
     pipeline.mask_method = *method;
+    if (auto obstacle = resolve_options(pipeline))
+        return std::move(*obstacle);
     return pipeline;
+}
+
+OnInvalid fate_of(const Pipeline& pipeline, const Rejection& rejection) {
+    // What broke the database for no reason of its own is not thrown away.
+    const bool given_up = rejection.reason == Reason::too_many_receives ||
+                          (rejection.reason == Reason::row_error && is_pipeline_fault(rejection.sqlstate));
+    return given_up ? OnInvalid::dead_letter : pipeline.on_invalid;
 }
 
 std::optional<Obstacle> owner_obstacle(Oid owner) {
@@ -192,49 +322,20 @@ Oid lock_target(const Pipeline& pipeline) {
         RangeVar* name = makeRangeVarFromNameList(qualified_name(pipeline.row.target.c_str()));
         return RangeVarGetRelid(name, RowExclusiveLock, false);
     });
-    check_target_owner(pipeline, table);
+    check_target_owner(pipeline, table, "target table " + pipeline.row.target);
     return table;
 }
 
 std::string qualified_name_of(Oid table) {
     return ask_pg([&] {
-        return quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)), get_rel_name(table));
+        const char* name = get_rel_name(table);
+        const char* schema = get_namespace_name(get_rel_namespace(table));
+        if (!name || !schema) // a regclass can be any number, and a table can go at any moment
+            ereport(ERROR,
+                    (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", table),
+                     errhint("Name a table that is there.")));
+        return quote_qualified_identifier(schema, name);
     });
-}
-
-std::vector<ColumnType> read_columns(const Pipeline& pipeline, Oid table) {
-    std::vector<ColumnType> types;
-    for (const auto& rule : pipeline.mapping.columns) {
-        struct Column {
-            bool exists;
-            Oid type;
-            int32 modifier;
-        };
-        const Column column = ask_pg([&] {
-            Column result{};
-            const AttrNumber number = get_attnum(table, rule.column.c_str());
-            if (number > 0) {
-                Oid collation;
-                get_atttypetypmodcoll(table, number, &result.type, &result.modifier, &collation);
-                if (get_typtype(result.type) == TYPTYPE_DOMAIN)
-                    result.type = getBaseTypeAndTypmod(result.type, &result.modifier);
-                result.exists = true;
-            }
-            return result;
-        });
-        if (!column.exists)
-            throw make_error(ERRCODE_UNDEFINED_COLUMN,
-                             "target table " + pipeline.row.target + " has no column \"" + rule.column + "\"",
-                             "Add the column, or rename the table so that another one is made.");
-        const auto type = column_type(column.type, column.modifier);
-        if (!type)
-            throw make_error(ERRCODE_DATATYPE_MISMATCH,
-                             "column \"" + rule.column + "\" of target table " + pipeline.row.target +
-                                 " has a type that is not supported",
-                             "Supported are text, varchar, char, smallint, integer, bigint and date.");
-        types.push_back(*type);
-    }
-    return types;
 }
 
 } // namespace sqs_ingest::pg

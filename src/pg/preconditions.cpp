@@ -59,6 +59,27 @@ void require_free_queue(const Pipeline& pipeline, const PipelineNames& enabled_h
         throw make_error(ERRCODE_OBJECT_IN_USE, obstacle->message, obstacle->hint);
 }
 
+PgError with_hint(const PgError& error) {
+    ErrorReport report = error.report();
+    if (report.hint[0])
+        return error;
+    const char* hint = "";
+    switch (report.sqlstate) {
+    case ERRCODE_INSUFFICIENT_PRIVILEGE:
+        hint = "GRANT it to the pipeline's owner.";
+        break;
+    case ERRCODE_UNDEFINED_TABLE:
+    case ERRCODE_UNDEFINED_SCHEMA:
+        hint = "Make the table, or name another target with sqs_ingest_alter_pipeline().";
+        break;
+    case ERRCODE_INVALID_COLUMN_REFERENCE: // ON CONFLICT
+        hint = "Name the columns of a primary key or of a unique constraint in conflict_columns.";
+        break;
+    }
+    strlcpy(report.hint, hint, sizeof report.hint);
+    return PgError(report);
+}
+
 std::optional<Obstacle> preload_obstacle() {
     if (shared_state())
         return std::nullopt;

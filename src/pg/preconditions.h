@@ -26,6 +26,9 @@ void require_free_queue(const Pipeline& pipeline, const PipelineNames& enabled_h
 // The library was not preloaded, so there is neither launcher nor worker.
 std::optional<Obstacle> preload_obstacle();
 
+// The error with a hint, where Postgres itself gives none for what is wrong with a target.
+PgError with_hint(const PgError& error);
+
 // Another enabled pipeline of the cluster reads the same queue: by the catalog in this database, by what the
 // launcher knows in others.
 std::optional<Obstacle> queue_obstacle(const Pipeline& pipeline, const PipelineNames& enabled_here);

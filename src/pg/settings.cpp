@@ -59,6 +59,7 @@ static bool check_url(char** value, void**, GucSource) {
 static bool check_method(char** value, void**, GucSource) {
     if (!**value) {
         GUC_check_errdetail("The masking method must not be empty.");
+        GUC_check_errhint("Valid methods are \"hmac\", \"siv\", \"sha256\", \"sha256:N\" and \"md5\".");
         return false;
     }
     return accept(value, method_objection);
@@ -87,11 +88,14 @@ void define_settings(bool preloading) {
     define_string("sqs_ingest.queue_url", &queue_url, "", "URL of the SQS queue of pipelines that name none.",
                   nullptr, check_url);
     define_string("sqs_ingest.endpoint_url", &endpoint_url, "", "Where SQS requests go.",
-                  "Empty means the queue URL's own host.", check_url);
-    define_string(
-        "sqs_ingest.region", &region, "", "AWS region that requests are signed for.",
-        "Empty means the queue URL's host, AWS_REGION, AWS_DEFAULT_REGION, or the profile, in this order.",
-        check_region);
+                  "Empty means AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL, the profile's, or the queue URL's own "
+                  "host, in this order.",
+                  check_url);
+    define_string("sqs_ingest.region", &region, "", "AWS region that requests are signed for.",
+                  "Empty means the queue URL's host, AWS_REGION, AWS_DEFAULT_REGION, the profile, or the "
+                  "instance, in this "
+                  "order.",
+                  check_region);
     define_string("sqs_ingest.aws_profile", &aws_profile, "", "Profile in the AWS shared files.",
                   "Empty means AWS_PROFILE, else \"default\".", nullptr);
     define_string("sqs_ingest.aws_config_file", &aws_config_file, "", "Path of the AWS config file.",
@@ -103,7 +107,8 @@ void define_settings(bool preloading) {
                   nullptr, GUC_SUPERUSER_ONLY);
     define_string("sqs_ingest.ca_file", &ca_file, "",
                   "Path of the CA certificates that TLS servers are checked with.",
-                  "Empty means the system's.", nullptr, GUC_SUPERUSER_ONLY);
+                  "Empty means AWS_CA_BUNDLE, the profile's ca_bundle, or the system's, in this order.",
+                  nullptr, GUC_SUPERUSER_ONLY);
     define_string("sqs_ingest.mask_method", &mask_method, "hmac",
                   "Masking method of mask() and of new pipelines.",
                   "One of hmac, siv, sha256, sha256:N, md5.", check_method);

@@ -71,24 +71,11 @@ const char* to_string(PipelineState value) {
 
 const char* to_string(Counter counter) {
     static constexpr const char* kNames[kCounters] = {
-        "received", "inserted",        "duplicates", "dead_letters", "released",
-        "deleted",  "delete_failures", "bytes",      "transactions", "receive_errors",
+        "received",        "inserted", "duplicates",   "dead_letters",   "released",  "deleted",
+        "delete_failures", "bytes",    "transactions", "receive_errors", "discarded",
     };
     return kNames[static_cast<int>(counter)];
 }
-
-namespace {
-
-// ASCII only: databases with different encodings read it.
-template<std::size_t N>
-void copy_ascii(char (&to)[N], const char* from) {
-    strlcpy(to, from, N);
-    for (char* c = to; *c; ++c)
-        if (IS_HIGHBIT_SET(*c))
-            *c = '?';
-}
-
-} // namespace
 
 Trouble make_trouble(const char* code, const std::string& message, const std::string& hint, TimestampTz at) {
     Trouble trouble{};

@@ -16,6 +16,15 @@ inline constexpr int kUrlLength = 1024;
 enum class PipelineState { starting, running, idle, backing_off, stopping, stopped, cannot_start };
 const char* to_string(PipelineState state);
 
+// ASCII only: databases with different encodings read it.
+template<std::size_t N>
+void copy_ascii(char (&to)[N], const char* from) {
+    strlcpy(to, from, N);
+    for (char* c = to; *c; ++c)
+        if (IS_HIGHBIT_SET(*c))
+            *c = '?';
+}
+
 // What is wrong, for people: what happened, and what to do about it. An empty message: nothing.
 struct Trouble {
     char code[64];
@@ -25,7 +34,8 @@ struct Trouble {
 };
 Trouble make_trouble(const char* code, const std::string& message, const std::string& hint, TimestampTz at);
 
-// received = inserted + duplicates + dead_letters + released + in hand, at every moment between two batches.
+// received = inserted + duplicates + dead_letters + discarded + released + in hand, at every moment between
+// two batches.
 enum class Counter {
     received,        // deliveries taken from the queue
     inserted,        // messages that became rows
@@ -37,6 +47,7 @@ enum class Counter {
     bytes,           // answer bytes of receives
     transactions,    // committed batches
     receive_errors,  // failed receives
+    discarded,       // messages that were deleted without becoming anything (on_invalid = discard)
     count_,
 };
 inline constexpr int kCounters = static_cast<int>(Counter::count_);
@@ -81,6 +92,8 @@ struct PipelineEntry {
     int64 lag_ms; // age of the oldest message of the last receive, when it was committed; 0 after an empty
                   // receive
     RateWindow rate;
+    char protocol[8];      // that the queue's server speaks
+    char credentials[256]; // where they come from
     pg_atomic_uint64 counters[kCounters];
 };
 

@@ -3,46 +3,83 @@
 #include "core/policy/fault.h"
 #include "core/transform/seal.h"
 #include "pg/arrays.h"
+#include "pg/dead_letters.h"
 #include "pg/durability.h"
 #include "pg/epoch.h"
 #include "pg/keyring.h"
 #include "pg/spi.h"
 
 #include <algorithm>
-#include <unordered_map>
+
+extern "C" {
+#include "access/relation.h"
+#include "access/tupdesc.h"
+}
 
 namespace sqs_ingest::pg {
 
 namespace {
 
-const char* sql_cast(ColumnType::Kind kind) {
-    switch (kind) {
-    case ColumnType::Kind::text:
-        return ""; // assigned as it is, so that varchar(n) refuses what is too long instead of cutting it
-    case ColumnType::Kind::int2:
-        return "::pg_catalog.int2";
-    case ColumnType::Kind::int4:
-        return "::pg_catalog.int4";
-    case ColumnType::Kind::int8:
-        return "::pg_catalog.int8";
-    case ColumnType::Kind::date:
-        return "::pg_catalog.date";
-    }
-    return "";
-}
-
-// INSERT INTO target (a, b) SELECT u.c1, u.c2::int4 FROM ROWS FROM (unnest($1), unnest($2)) AS u(c1, c2)
-std::string insert_statement(Oid target, const Mapping& mapping, const std::vector<ColumnType>& types) {
-    std::string columns, values, arrays, names;
-    for (std::size_t i = 0; i < types.size(); ++i) {
+// SELECT u.c1, u.c2::int4 FROM ROWS FROM (unnest($1), unnest($2)) WITH ORDINALITY AS u(c1, c2, n)
+std::string rows_of_arrays(const TargetColumns& columns) {
+    std::string values, arrays, names;
+    for (std::size_t i = 0; i < columns.types.size(); ++i) {
         const std::string comma = i ? ", " : "", number = std::to_string(i + 1);
-        columns += comma + quote_identifier(mapping.columns[i].column.c_str());
-        values += comma + "u.c" + number + sql_cast(types[i].kind);
+        values += comma + "u.c" + number + columns.casts[i];
         arrays += comma + "pg_catalog.unnest($" + number + ")";
         names += comma + "c" + number;
     }
-    return "INSERT INTO " + qualified_name_of(target) + " (" + columns + ") SELECT " + values +
-           " FROM ROWS FROM (" + arrays + ") AS u(" + names + ")";
+    return "SELECT " + values + " FROM ROWS FROM (" + arrays + ") WITH ORDINALITY AS u(" + names + ", n)";
+}
+
+std::string column_list(const std::vector<std::string>& columns) {
+    std::string list;
+    for (const auto& column : columns)
+        list += (list.empty() ? "" : ", ") + std::string(quote_identifier(column.c_str()));
+    return list;
+}
+
+// Of rows with one key in one statement the last one counts: it could not update a row twice. NULLs are no
+// key.
+std::string last_of_each_key(const Pipeline& pipeline, const TargetColumns& columns) {
+    std::string keys, nulls;
+    for (const auto& key : pipeline.conflict_columns)
+        for (std::size_t i = 0; i < columns.types.size(); ++i)
+            if (pipeline.mapping.columns[i].column == key) {
+                const std::string cell = "u.c" + std::to_string(i + 1);
+                keys += cell + columns.casts[i] + ", ";
+                nulls += (nulls.empty() ? "" : " OR ") + cell + " IS NULL";
+            }
+    keys += "CASE WHEN " + nulls + " THEN u.n END";
+    std::string rows = rows_of_arrays(columns);
+    return rows.insert(strlen("SELECT "), "DISTINCT ON (" + keys + ") ") + " ORDER BY " + keys + ", u.n DESC";
+}
+
+std::string on_conflict_clause(const Pipeline& pipeline) {
+    if (pipeline.on_conflict == OnConflict::dead_letter)
+        return "";
+    const auto& keys = pipeline.conflict_columns;
+    const std::string target = keys.empty() ? "" : " (" + column_list(keys) + ")";
+    std::string updates;
+    if (pipeline.on_conflict == OnConflict::update)
+        for (const auto& rule : pipeline.mapping.columns)
+            if (std::find(keys.begin(), keys.end(), rule.column) == keys.end()) {
+                const std::string column = quote_identifier(rule.column.c_str());
+                updates += (updates.empty() ? "" : ", ") + column + " = EXCLUDED." + column;
+            }
+    if (updates.empty())
+        return " ON CONFLICT" + target + " DO NOTHING";
+    return " ON CONFLICT" + target + " DO UPDATE SET " + updates;
+}
+
+std::string insert_statement(Oid target, const Pipeline& pipeline, const TargetColumns& columns) {
+    std::vector<std::string> names;
+    for (const auto& rule : pipeline.mapping.columns)
+        names.push_back(rule.column);
+    return "INSERT INTO " + qualified_name_of(target) + " (" + column_list(names) + ") " +
+           (pipeline.on_conflict == OnConflict::update ? last_of_each_key(pipeline, columns)
+                                                       : rows_of_arrays(columns)) +
+           on_conflict_clause(pipeline);
 }
 
 SPIPlanPtr prepare_plan(const std::string& sql, const std::vector<Oid>& types) {
@@ -88,8 +125,7 @@ TimestampTz ledger_time(const Message& message) {
 } // namespace
 
 Sink::Sink(const Pipeline& pipeline, const Extension& extension, Host host)
-    : pipeline_(pipeline), extension_(extension),
-      host_(host), transform_{pipeline.mapping, {}, pipeline.mask_method} {}
+    : pipeline_(pipeline), extension_(extension), host_(host), transform_(transform_for(pipeline, {})) {}
 
 Sink::~Sink() {
     forget_plans();
@@ -99,15 +135,41 @@ void Sink::forget_plans() {
     forget_plan(insert_);
     forget_plan(ledger_);
     forget_plan(dead_letter_);
+    if (shape_)
+        FreeTupleDesc(std::exchange(shape_, nullptr));
+}
+
+// Columns, types, constraints: what rows were made for.
+void Sink::remember_shape() {
+    shape_ = ask_pg([&] {
+        MemoryContext before = MemoryContextSwitchTo(TopMemoryContext);
+        Relation relation = relation_open(target_, NoLock);
+        TupleDesc shape = CreateTupleDescCopyConstr(RelationGetDescr(relation));
+        relation_close(relation, NoLock);
+        MemoryContextSwitchTo(before);
+        return shape;
+    });
+}
+
+bool Sink::has_its_shape() const {
+    return ask_pg([&] {
+        Relation relation = relation_open(target_, NoLock);
+        const bool same = equalTupleDescs(shape_, RelationGetDescr(relation));
+        relation_close(relation, NoLock);
+        return same;
+    });
 }
 
 void Sink::prepare() {
     forget_plans();
     extension_ = require_extension(); // its schema can be renamed, its owner can change
     target_ = lock_target(pipeline_);
-    transform_.types = read_columns(pipeline_, target_);
-    insert_ = prepare_plan(insert_statement(target_, pipeline_.mapping, transform_.types),
-                           std::vector<Oid>(transform_.types.size(), TEXTARRAYOID));
+    const auto columns = read_columns(pipeline_, target_);
+    insert_ = prepare_plan(insert_statement(target_, pipeline_, columns),
+                           std::vector<Oid>(columns.types.size(), TEXTARRAYOID));
+    declared_ = columns.declared;
+    remember_shape();
+    transform_ = transform_for(pipeline_, columns.types);
 
     AsExtensionOwner as_owner(extension_);
     ledger_ = prepare_plan("INSERT INTO " + extension_.table("sqs_ingest_ledger") +
@@ -115,17 +177,22 @@ void Sink::prepare() {
                                " FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) AS u(s, m)"
                                " ON CONFLICT DO NOTHING RETURNING message_id",
                            {TEXTOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID});
+    const std::string metadata = keeps_metadata(extension_) ? ", sealed_metadata" : "";
     dead_letter_ = prepare_plan(
         "INSERT INTO " + extension_.table("sqs_ingest_dead_letter") +
             " (pipeline, message_id, sent_at, receive_count, reason, field, sqlstate, constraint_name, "
-            "redacted, sealed)"
+            "redacted, sealed" +
+            metadata +
+            ")"
             " SELECT $1, u.m, NULLIF(u.s, 'infinity'::pg_catalog.timestamptz), u.n, u.r, u.f, u.e, u.c, "
-            "u.j::pg_catalog.jsonb, u.b"
+            "u.j::pg_catalog.jsonb, u.b" +
+            (metadata.empty() ? "" : ", u.d") +
             " FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),"
             " pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8),"
-            " pg_catalog.unnest($9), pg_catalog.unnest($10)) AS u(m, s, n, r, f, e, c, j, b)",
+            " pg_catalog.unnest($9), pg_catalog.unnest($10), pg_catalog.unnest($11))"
+            " AS u(m, s, n, r, f, e, c, j, b, d)",
         {TEXTOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-         TEXTARRAYOID, TEXTARRAYOID, BYTEAARRAYOID});
+         TEXTARRAYOID, TEXTARRAYOID, BYTEAARRAYOID, BYTEAARRAYOID});
 }
 
 // In every write: the plan names the table, and a stranger could have put another one in its place since.
@@ -134,6 +201,11 @@ void Sink::lock_prepared_target() {
         throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                          "target table " + pipeline_.row.target + " is another table than before",
                          "Its columns are read again.");
+    if (has_its_shape())
+        return;
+    read_columns(pipeline_, target_); // says what is wrong with them now, if anything is
+    throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                     "target table " + pipeline_.row.target + " has changed", "Its columns are read again.");
 }
 
 std::optional<WriteFault> Sink::probe() {
@@ -171,16 +243,25 @@ Result<Written, WriteFault> Sink::write(const std::vector<Delivery>& batch, cons
 Written Sink::write_at_once(const std::vector<Delivery>& batch, const Keyring& keyring) {
     Transaction transaction(host_, "sqs_ingest: writing a batch");
     lock_prepared_target();
-    Written written{std::vector<Fate>(batch.size(), Fate::duplicate), 0};
+    Written written{std::vector<Fate>(batch.size(), Fate::duplicate)};
     Positions rows, rejected;
     for (const auto position : enter_into_ledger(batch, written.fates))
-        (written.fates[position] == Fate::inserted ? rows : rejected).push_back(position);
+        sort_by_fate(position, written.fates[position], rows, rejected);
     if (!rows.empty())
-        insert_rows(batch, rows.data(), rows.size());
+        written.conflicts = insert_rows(batch, rows.data(), rows.size());
     insert_dead_letters(batch, rejected, {}, keyring);
     transaction.commit();
     written.commit_end = last_commit_end();
     return written;
+}
+
+// A message whose array is empty has none, and tells nothing about the table.
+static std::size_t messages_with_rows(const std::vector<Delivery>& batch,
+                                      const std::vector<std::size_t>& positions) {
+    return static_cast<std::size_t>(
+        std::count_if(positions.begin(), positions.end(), [&](std::size_t position) {
+            return !std::get<Rows>(batch[position].content).empty();
+        }));
 }
 
 Result<Written, WriteFault> Sink::write_with_care(const std::vector<Delivery>& batch, const Keyring& keyring,
@@ -189,26 +270,39 @@ Result<Written, WriteFault> Sink::write_with_care(const std::vector<Delivery>& b
     lock_prepared_target();
     insert_rows({}, nullptr, 0); // fails: the pipeline's fault
 
-    Written written{std::vector<Fate>(batch.size(), Fate::duplicate), 0};
+    Written written{std::vector<Fate>(batch.size(), Fate::duplicate)};
     Positions rows, rejected;
     for (const auto position : enter_into_ledger(batch, written.fates))
-        (written.fates[position] == Fate::inserted ? rows : rejected).push_back(position);
+        sort_by_fate(position, written.fates[position], rows, rejected);
 
     std::vector<Refused> refused;
-    insert_bisecting(batch, rows.data(), rows.size(), Deferred::settle, refused);
-    const bool every_row = !refused.empty() && refused.size() == rows.size() &&
-                           std::all_of(refused.begin(), refused.end(), [&](const Refused& one) {
-                               return one.report.sqlstate == refused.front().report.sqlstate;
-                           });
+    written.conflicts = insert_bisecting(batch, rows.data(), rows.size(), Deferred::settle, refused);
+    const bool every_row =
+        !refused.empty() && refused.size() == messages_with_rows(batch, rows) &&
+        std::all_of(refused.begin(), refused.end(), [&](const Refused& one) {
+            return one.rejection.reason == Reason::row_error && // not the value's own fault
+                   one.report.sqlstate == refused.front().report.sqlstate;
+        });
     if (every_row && !blame_rows)
         return WriteFault{refused.front().report, true};
 
+    if (!refused.empty() && pipeline_.on_invalid == OnInvalid::leave)
+        return WriteFault{refused.front().report, false, std::move(refused)};
+    // A whole batch that is refused may be the table's doing after all: that is kept.
+    const bool discard = pipeline_.on_invalid == OnInvalid::discard && !every_row;
     for (const auto& one : refused)
-        written.fates[one.position] = Fate::dead_letter;
-    insert_dead_letters(batch, rejected, refused, keyring);
+        written.fates[one.position] = discard ? Fate::discarded : Fate::dead_letter;
+    insert_dead_letters(batch, rejected, discard ? std::vector<Refused>{} : refused, keyring);
     transaction.commit();
     written.commit_end = last_commit_end();
     return written;
+}
+
+void Sink::sort_by_fate(std::size_t position, Fate fate, Positions& rows, Positions& rejected) {
+    if (fate == Fate::inserted)
+        rows.push_back(position);
+    else if (fate == Fate::dead_letter)
+        rejected.push_back(position);
 }
 
 // Records the batch's message ids. Returns the positions of those that were not known, sets their fates, and
@@ -227,15 +321,36 @@ Sink::Positions Sink::enter_into_ledger(const std::vector<Delivery>& batch, std:
                             [&](std::size_t a, std::size_t b) { return key(a) == key(b); }),
                 order.end());
 
+    const auto fresh_ids = record_ids(batch, order);
+    Positions fresh;
+    for (const auto position : order) {
+        if (fresh_ids && !fresh_ids->count(batch[position].message.message_id))
+            continue;
+        const auto* rejection = std::get_if<Rejection>(&batch[position].content);
+        fates[position] = !rejection                                             ? Fate::inserted
+                          : fate_of(pipeline_, *rejection) == OnInvalid::discard ? Fate::discarded
+                                                                                 : Fate::dead_letter;
+        fresh.push_back(position);
+    }
+    // Rows go in as they were received.
+    std::sort(fresh.begin(), fresh.end());
+    return fresh;
+}
+
+// Of the ids, in that order, those that were not known; empty: none was.
+std::optional<std::set<std::string>> Sink::record_ids(const std::vector<Delivery>& batch,
+                                                      const Positions& order) {
+    // An own transaction id, so that a batch of nothing but duplicates has a commit record too: durable once
+    // that is, whoever committed the first delivery.
+    call_pg([] { GetTopTransactionId(); });
+    if (!pipeline_.row.ledger)
+        return std::nullopt;
     struct Known {
         uint64 inserted;
         char** ids; // only when some were known
     };
     AsExtensionOwner as_owner(extension_);
     const Known known = ask_pg([&] {
-        // An own transaction id, so that a batch of nothing but duplicates has a commit record too: durable
-        // once that is, whoever committed the first delivery.
-        GetTopTransactionId();
         Datum parameters[] = {
             server_text_datum(pipeline_.row.name),
             timestamp_array(order.size(),
@@ -252,62 +367,96 @@ Sink::Positions Sink::enter_into_ledger(const std::vector<Delivery>& batch, std:
         SPI_freetuptable(SPI_tuptable);
         return result;
     });
-
-    std::unordered_set<std::string_view> fresh_ids;
-    if (known.ids)
-        fresh_ids.insert(known.ids, known.ids + known.inserted);
-    Positions fresh;
-    for (const auto position : order) {
-        if (known.ids && !fresh_ids.count(batch[position].message.message_id))
-            continue;
-        fates[position] =
-            std::holds_alternative<Row>(batch[position].content) ? Fate::inserted : Fate::dead_letter;
-        fresh.push_back(position);
-    }
-    // Rows go in as they were received.
-    std::sort(fresh.begin(), fresh.end());
-    return fresh;
+    if (!known.ids)
+        return std::nullopt;
+    return std::set<std::string>(known.ids, known.ids + known.inserted);
 }
 
-void Sink::insert_rows(const std::vector<Delivery>& batch, const std::size_t* positions, std::size_t n) {
-    call_pg([&] {
+std::int64_t Sink::insert_rows(const std::vector<Delivery>& batch, const std::size_t* positions,
+                               std::size_t n) {
+    std::vector<const Row*> rows;
+    for (std::size_t i = 0; i < n; ++i)
+        for (const auto& row : std::get<Rows>(batch[positions[i]].content))
+            rows.push_back(&row);
+    const auto inserted = ask_pg([&] {
         const std::size_t columns = transform_.types.size();
         auto* parameters = static_cast<Datum*>(palloc(sizeof(Datum) * columns));
         for (std::size_t column = 0; column < columns; ++column)
-            parameters[column] = text_array(n, [&](std::size_t i) {
-                const auto& value = std::get_if<Row>(&batch[positions[i]].content)->values[column];
+            parameters[column] = text_array(rows.size(), [&](std::size_t i) {
+                const auto& value = rows[i]->values[column];
                 return value ? Text(*value) : Text();
             });
         execute_plan(insert_, parameters);
+        return static_cast<std::int64_t>(SPI_processed);
     });
+    // A row trigger can swallow rows, too: only here it is known to be the conflict.
+    const bool counts = pipeline_.on_conflict == OnConflict::nothing && !pipeline_.mapping.each;
+    return counts ? static_cast<std::int64_t>(rows.size()) - inserted : 0;
 }
 
-void Sink::insert_bisecting(const std::vector<Delivery>& batch, const std::size_t* positions, std::size_t n,
-                            Deferred deferred, std::vector<Refused>& refused) {
+std::int64_t Sink::insert_bisecting(const std::vector<Delivery>& batch, const std::size_t* positions,
+                                    std::size_t n, Deferred deferred, std::vector<Refused>& refused) {
     if (n == 0)
-        return;
+        return 0;
     try {
         Subtransaction subtransaction;
         if (host_ == Host::worker)
             call_pg([] { restore_settings(); }); // after the triggers of the part before
-        insert_rows(batch, positions, n);
+        const auto conflicts = insert_rows(batch, positions, n);
         // Deferred constraints would fail at commit, for the whole batch.
         if (deferred == Deferred::settle)
             check_deferred_constraints();
         else
             try_deferred_constraints();
         subtransaction.release();
-        return;
+        return conflicts;
     } catch (const PgError& error) {
         if (is_pipeline_fault(error.report()))
             throw;
         if (n == 1) {
-            refused.push_back({*positions, error.report()});
-            return;
+            refused.push_back(blame(batch[*positions], *positions, error.report()));
+            return 0;
         }
     }
-    insert_bisecting(batch, positions, n / 2, deferred, refused);
-    insert_bisecting(batch, positions + n / 2, n - n / 2, deferred, refused);
+    const auto first = insert_bisecting(batch, positions, n / 2, deferred, refused);
+    return first + insert_bisecting(batch, positions + n / 2, n - n / 2, deferred, refused);
+}
+
+// Where the column's own type does not take a value, its field is named: the database's error does not say.
+Refused Sink::blame(const Delivery& delivery, std::size_t position, const ErrorReport& report) {
+    Refused refused{position, report, {Reason::row_error, report.column, sqlstate_text(report.sqlstate)}};
+    for (const auto& row : std::get<Rows>(delivery.content))
+        for (std::size_t i = 0; i < declared_.size(); ++i) {
+            const int refusal = row.values[i] ? refusal_of(*row.values[i], declared_[i]) : 0;
+            if (refusal == 0)
+                continue;
+            refused.rejection.reason = reason_of_refusal(refusal);
+            refused.rejection.field = pipeline_.mapping.columns[i].field();
+            return refused;
+        }
+    return refused;
+}
+
+int refusal_of(const std::string& value, const TargetColumns::Declared& column) {
+    try {
+        Subtransaction rolled_back;
+        call_pg([&] {
+            Oid input, parameter;
+            getTypeInputInfo(column.type, &input, &parameter);
+            char* text = pg_any_to_server(value.c_str(), static_cast<int>(value.size()), PG_UTF8);
+            OidInputFunctionCall(input, text, parameter, column.modifier);
+        });
+        return 0;
+    } catch (const PgError& error) {
+        if (is_pipeline_fault(error.report()))
+            throw;
+        return error.report().sqlstate;
+    }
+}
+
+Reason reason_of_refusal(int sqlstate) {
+    return ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION ? Reason::row_error
+                                                                                   : Reason::bad_value;
 }
 
 void check_deferred_constraints() {
@@ -319,10 +468,10 @@ void try_deferred_constraints() {
     check_deferred_constraints();
 }
 
-std::vector<Sink::Refused> Sink::insert(const std::vector<Delivery>& batch) {
+std::vector<Refused> Sink::insert(const std::vector<Delivery>& batch) {
     Positions rows;
     for (std::size_t i = 0; i < batch.size(); ++i)
-        if (std::holds_alternative<Row>(batch[i].content))
+        if (std::holds_alternative<Rows>(batch[i].content))
             rows.push_back(i);
     std::vector<Refused> refused;
     insert_bisecting(batch, rows.data(), rows.size(), Deferred::try_only, refused);
@@ -335,7 +484,7 @@ void Sink::insert_dead_letters(const std::vector<Delivery>& batch, const Positio
         const Message* message;
         const char* reason;
         std::string_view field, sqlstate, constraint;
-        std::string redacted, sealed;
+        std::string redacted, sealed, metadata;
     };
     std::vector<DeadLetter> letters;
     const auto add = [&](const Message& message, const char* reason) -> DeadLetter& {
@@ -345,7 +494,8 @@ void Sink::insert_dead_letters(const std::vector<Delivery>& batch, const Positio
                            {},
                            {},
                            redact(transform_, &keyring, message),
-                           seal(keyring, message.message_id, message.body)});
+                           seal(keyring, message.message_id, message.body),
+                           sealed_metadata(keyring, message)});
         return letters.back();
     };
     for (const auto position : rejected) {
@@ -354,12 +504,10 @@ void Sink::insert_dead_letters(const std::vector<Delivery>& batch, const Positio
         letter.field = rejection.field;
         letter.sqlstate = rejection.sqlstate;
     }
-    std::vector<std::string> states;
-    states.reserve(refused.size()); // the views below point into it
     for (const auto& one : refused) {
-        auto& letter = add(batch[one.position].message, to_string(Reason::row_error));
-        letter.sqlstate = states.emplace_back(sqlstate_text(one.report.sqlstate));
-        letter.field = one.report.column;
+        auto& letter = add(batch[one.position].message, to_string(one.rejection.reason));
+        letter.sqlstate = one.rejection.sqlstate;
+        letter.field = one.rejection.field;
         letter.constraint = one.report.constraint;
     }
     if (letters.empty())
@@ -388,6 +536,11 @@ void Sink::insert_dead_letters(const std::vector<Delivery>& batch, const Positio
             texts([](const DeadLetter& letter) { return letter.constraint; }, server_text_datum),
             texts([](const DeadLetter& letter) { return std::string_view(letter.redacted); }),
             bytea_array(letters.size(), [&](std::size_t i) { return Text(letters[i].sealed); }),
+            bytea_array(letters.size(),
+                        [&](std::size_t i) {
+                            const auto& metadata = letters[i].metadata;
+                            return metadata.empty() ? Text() : Text(metadata);
+                        }),
         };
         execute_plan(dead_letter_, parameters);
     });

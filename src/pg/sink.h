@@ -12,11 +12,20 @@
 
 namespace sqs_ingest::pg {
 
-enum class Fate { inserted, duplicate, dead_letter };
+enum class Fate { inserted, duplicate, dead_letter, discarded };
+inline constexpr int kFates = 4;
 
 struct Written {
     std::vector<Fate> fates; // one per delivery
-    XLogRecPtr commit_end;
+    XLogRecPtr commit_end = 0;
+    std::int64_t conflicts = 0; // rows among the inserted that were there already (OnConflict::nothing)
+};
+
+// A message's place in the batch, and why the table refused it.
+struct Refused {
+    std::size_t position;
+    ErrorReport report;
+    Rejection rejection; // row_error, or bad_value with the field whose value its column does not take
 };
 
 // Why a batch was not written. Nothing was stored.
@@ -25,6 +34,8 @@ struct WriteFault {
     // Every row failed, with this one SQLSTATE, though a statement without rows does not: perhaps the table's
     // fault.
     bool every_row = false;
+    // Not empty: these are at fault, and are to be left in the queue; the others can be written without them.
+    std::vector<Refused> refused = {};
 };
 
 class Sink {
@@ -49,12 +60,6 @@ class Sink {
     Result<Written, WriteFault> write(const std::vector<Delivery>& batch, const Keyring& keyring,
                                       bool blame_rows);
 
-    // A message's place in the batch, and why the table refused it.
-    struct Refused {
-        std::size_t position;
-        ErrorReport report;
-    };
-
     // Inserts the rows of a batch in the transaction that is open, without ledger and dead letters; returns
     // those that the table refused. Deferred constraints are tried, and stay deferred. Throws PgError when
     // the pipeline is at fault. After rehearse().
@@ -76,28 +81,44 @@ class Sink {
                                                 bool blame_rows);
 
     Positions enter_into_ledger(const std::vector<Delivery>& batch, std::vector<Fate>& fates);
-    void insert_rows(const std::vector<Delivery>& batch, const std::size_t* positions, std::size_t n);
+    std::optional<std::set<std::string>> record_ids(const std::vector<Delivery>& batch,
+                                                    const Positions& order);
+    static void sort_by_fate(std::size_t position, Fate fate, Positions& rows, Positions& rejected);
+    // Both return how many rows were there already.
+    std::int64_t insert_rows(const std::vector<Delivery>& batch, const std::size_t* positions, std::size_t n);
     enum class Deferred {
         settle,  // checked for good
         try_only // checked, and again at the commit, which is not ours
     };
-    void insert_bisecting(const std::vector<Delivery>& batch, const std::size_t* positions, std::size_t n,
-                          Deferred deferred, std::vector<Refused>& refused);
+    std::int64_t insert_bisecting(const std::vector<Delivery>& batch, const std::size_t* positions,
+                                  std::size_t n, Deferred deferred, std::vector<Refused>& refused);
+    Refused blame(const Delivery& delivery, std::size_t position, const ErrorReport& report);
     void insert_dead_letters(const std::vector<Delivery>& batch, const Positions& rejected,
                              const std::vector<Refused>& refused, const Keyring& keyring);
     void prepare();
     void lock_prepared_target();
     void forget_plans();
+    void remember_shape();
+    bool has_its_shape() const;
 
     const Pipeline& pipeline_;
     Extension extension_;
     Host host_;
     Transform transform_;
-    Oid target_ = InvalidOid; // that the plans and the column types are for
+    std::vector<TargetColumns::Declared> declared_; // one per column
+    TupleDesc shape_ = nullptr;                     // of the target when its columns were read
+    Oid target_ = InvalidOid;                       // that the plans and the column types are for
     SPIPlanPtr insert_ = nullptr;
     SPIPlanPtr ledger_ = nullptr;
     SPIPlanPtr dead_letter_ = nullptr;
 };
+
+// The SQLSTATE with which the database refuses the text for a column of that type; 0: it takes it. In a
+// transaction; runs in a subtransaction.
+int refusal_of(const std::string& value, const TargetColumns::Declared& column);
+
+// bad_value; row_error where a constraint of the type refused it, as for a domain's.
+Reason reason_of_refusal(int sqlstate);
 
 // SET CONSTRAINTS ALL IMMEDIATE in the transaction that is open; throws PgError when one is violated.
 void check_deferred_constraints();

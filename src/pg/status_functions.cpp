@@ -107,10 +107,14 @@ std::string workers_json(const std::vector<WorkerSlot>& workers) {
 }
 
 // Plain values of one row, ready for Datums: nothing here has a destructor when Postgres is called.
-constexpr int kColumns = 14 + kCounters;
+constexpr int kColumns = 16 + kCounters;
+// Version 1.0 of the extension has only these, and no columns behind stats_since.
+constexpr int kFirstCounters = static_cast<int>(Counter::discarded);
+// A standby can have the catalog of a later version while it still has this library.
+constexpr int kMostColumns = 100;
 struct Cells {
-    Datum values[kColumns];
-    bool nulls[kColumns];
+    Datum values[kMostColumns];
+    bool nulls[kMostColumns];
     int n = 0;
 
     void add(Datum value, bool is_null = false) {
@@ -137,7 +141,7 @@ void put_row(ReturnSetInfo* result, const Snapshot& snapshot, const Summary& sum
         cells.add_text(summary.trouble.hint);
         cells.add(DirectFunctionCall1(jsonb_in, CStringGetDatum(workers)));
         cells.add_text(entry.queue_url);
-        for (int i = 0; i < kCounters; ++i)
+        for (int i = 0; i < kFirstCounters; ++i)
             cells.add(Int64GetDatum(counted(entry, static_cast<Counter>(i))));
         cells.add(Int32GetDatum(in_hand));
         cells.add_text(entry.last_error.message);
@@ -147,6 +151,18 @@ void put_row(ReturnSetInfo* result, const Snapshot& snapshot, const Summary& sum
         cells.add(Float8GetDatum(entry.rate.per_second(now)));
         cells.add_text(durability());
         cells.add_time(entry.stats_since);
+        for (int i = kFirstCounters; i < kCounters; ++i)
+            cells.add(Int64GetDatum(counted(entry, static_cast<Counter>(i))));
+        cells.add_text(entry.protocol);
+        cells.add_text(entry.credentials);
+        static_assert(kColumns <= kMostColumns);
+        if (result->setDesc->natts > kMostColumns)
+            ereport(ERROR,
+                    (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                     errmsg("the library of sqs_ingest is too old for the extension in this database"),
+                     errhint("Install the library of the extension's version and restart the server.")));
+        while (cells.n < result->setDesc->natts)
+            cells.add(Datum(0), true);
         tuplestore_putvalues(result->setResult, result->setDesc, cells.values, cells.nulls);
     });
 }

@@ -39,7 +39,8 @@ void require_reason(const std::string& reason) {
                          "sqs_ingest_unmask_audit.");
     if (reason.size() > kLongestReason)
         throw make_error(ERRCODE_INVALID_PARAMETER_VALUE,
-                         "the reason is longer than " + std::to_string(kLongestReason) + " bytes");
+                         "the reason is longer than " + std::to_string(kLongestReason) + " bytes",
+                         "Name a ticket instead of quoting it.");
 }
 
 void record(const Extension& extension, const Caller& caller, const std::string& token,

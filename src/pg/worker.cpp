@@ -84,7 +84,8 @@ Configured configure(const std::string& name) {
     const auto extension = require_extension();
     const auto row = read_pipeline(extension, name);
     if (!row)
-        throw make_error(ERRCODE_UNDEFINED_OBJECT, "pipeline \"" + name + "\" does not exist");
+        throw make_error(ERRCODE_UNDEFINED_OBJECT, "pipeline \"" + name + "\" does not exist",
+                         "Its row was deleted while it was enabled: sqs_ingest_stop() it, or make it again.");
     if (row->owner != GetUserId())
         throw make_error(
             ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

@@ -434,23 +434,30 @@ class Database:
 # -- SQS --------------------------------------------------------------------------------------------------------------
 
 
-class Moto:
-    """A moto server on a port of its own. With verify_signatures=True it checks every request's SigV4 signature.
+class SqsServer:
+    """An SQS server on a port of its own.
 
     endpoint, access_key, secret_key   what a client needs; env() is the same for a Cluster's environment
     pause(), resume()                  SIGSTOP and SIGCONT: connections are accepted and nothing answers
     stop(), start()                    as an outage on the same port; what is in the queues is lost
+
+    A kind of server says command(), and what its log says (LISTENING: a pattern with the port) when it listens.
     """
 
     alive = []
+    LISTENING = None
 
-    def __init__(self, verify_signatures=False):
-        self.directory = Path(tempfile.mkdtemp(prefix="sqs-ingest-moto.", dir="/tmp"))
-        self.verify_signatures = verify_signatures
+    def __init__(self):
+        self.directory = Path(tempfile.mkdtemp(prefix=f"sqs-ingest-{type(self).__name__.lower()}.", dir="/tmp"))
         self.port = 0
         self.process = None
-        Moto.alive.append(self)
+        self.access_key, self.secret_key = CREDENTIALS.values()
+        SqsServer.alive.append(self)
         self.start()
+
+    def command(self):
+        """What to run, on self.port (0: any), and what to add to its environment."""
+        raise NotImplementedError
 
     @property
     def endpoint(self):
@@ -458,33 +465,19 @@ class Moto:
 
     def start(self, timeout=60):
         log_path = self.directory / "log"
-        env = {"PATH": os.environ["PATH"], "HOME": str(self.directory), "PYTHONUNBUFFERED": "1"}
-        if self.verify_signatures:
-            env["INITIAL_NO_AUTH_ACTION_COUNT"] = "3"  # those of _make_user
+        command, more = self.command()
+        env = {"PATH": os.environ["PATH"], "HOME": str(self.directory), **more}
         with log_path.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, Path(__file__).with_name("moto_server.py"), "-H", "127.0.0.1", "-p", str(self.port)], cwd="/", env=env,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)  # fmt: skip
+            self.process = subprocess.Popen([*map(str, command)], cwd="/", env=env, stdin=subprocess.DEVNULL,
+                                            stdout=log, stderr=log, start_new_session=True)  # fmt: skip
 
         def listening():
             if self.process.poll() is not None:
                 raise RuntimeError(f"the SQS server did not start:\n{log_path.read_text()}")
-            return re.search(r"Running on http://127\.0\.0\.1:(\d+)", log_path.read_text())
+            return re.search(self.LISTENING, log_path.read_text())
 
         self.port = int(wait_until(listening, timeout, "SQS server listening", 0.05)[1])
-        self.access_key, self.secret_key = CREDENTIALS.values()
-        if self.verify_signatures:
-            self._make_user()
         return self
-
-    def _make_user(self):
-        iam = self.client("iam")
-        everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
-        policy = json.dumps({"Version": "2012-10-17", "Statement": [everything]})
-        iam.create_user(UserName="ingest")
-        iam.put_user_policy(UserName="ingest", PolicyName="everything", PolicyDocument=policy)
-        key = iam.create_access_key(UserName="ingest")["AccessKey"]
-        self.access_key, self.secret_key = key["AccessKeyId"], key["SecretAccessKey"]
 
     def env(self):
         return {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
@@ -506,15 +499,47 @@ class Moto:
         self.process.send_signal(signal.SIGCONT)
 
     def stop(self):
-        if self.process.poll() is None:
+        if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
 
     def destroy(self):
         self.stop()
-        if self in Moto.alive:
-            Moto.alive.remove(self)
+        if self in SqsServer.alive:
+            SqsServer.alive.remove(self)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class Moto(SqsServer):
+    """A moto server. With verify_signatures=True it checks every request's SigV4 signature."""
+
+    LISTENING = r"Running on http://127\.0\.0\.1:(\d+)"
+
+    def __init__(self, verify_signatures=False):
+        self.verify_signatures = verify_signatures
+        super().__init__()
+
+    def command(self):
+        env = {"PYTHONUNBUFFERED": "1"}
+        if self.verify_signatures:
+            env["INITIAL_NO_AUTH_ACTION_COUNT"] = "3"  # those of _make_user
+        return [sys.executable, Path(__file__).with_name("moto_server.py"), "-H", "127.0.0.1", "-p", self.port], env
+
+    def start(self, timeout=60):
+        super().start(timeout)
+        if self.verify_signatures:
+            self._make_user()
+        return self
+
+    def _make_user(self):
+        self.access_key, self.secret_key = CREDENTIALS.values()
+        iam = self.client("iam")
+        everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [everything]})
+        iam.create_user(UserName="ingest")
+        iam.put_user_policy(UserName="ingest", PolicyName="everything", PolicyDocument=policy)
+        key = iam.create_access_key(UserName="ingest")["AccessKey"]
+        self.access_key, self.secret_key = key["AccessKeyId"], key["SecretAccessKey"]
 
 
 class Queue:
@@ -606,5 +631,5 @@ def login_messages(count, start=0):
 # Should pytest end in a way that skips its fixtures, nothing is left running.
 @atexit.register
 def _destroy_everything():
-    for server in [*Cluster.alive, *Moto.alive]:
+    for server in [*Cluster.alive, *SqsServer.alive]:
         server.destroy()

@@ -9,13 +9,14 @@ Test modules import the fixtures by name:
         pipeline.start()
         pipeline.wait_for(deleted=3)
 """
+import json
 import threading
 
 import botocore.config
 import botocore.exceptions
 import psycopg.rows
 import pytest
-from harness import Database, unique, wait_until
+from harness import REGION, Database, unique, wait_until
 
 COUNTERS = ("received", "inserted", "duplicates", "dead_letters", "released", "in_hand", "deleted")
 
@@ -96,6 +97,21 @@ class Pipeline:
         with self.db.connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
             return cursor.execute(f"SELECT {columns} FROM {table} ORDER BY user_id").fetchall()
 
+    def drain(self, max_messages=None):
+        """Ingests in the open session until the queue is empty."""
+        self.db.sql("CALL sqs_ingest_drain(%s, %s)", [self.name, max_messages])
+
+    def preview(self, body, **arguments):
+        """sqs_ingest_preview() of a body, text as it stands, anything else as JSON."""
+        names = "".join(f", {name} => %s" for name in arguments)
+        body = body if isinstance(body, str) else json.dumps(body)
+        return self.db.value(f"SELECT sqs_ingest_preview(%s, %s{names})", [self.name, body, *arguments.values()])
+
+    def alter(self, **options):
+        """sqs_ingest_alter_pipeline() with these options."""
+        self.db.sql(*call_of("sqs_ingest_alter_pipeline", {"name": self.name, **options}))
+        return self
+
     def dead_letters(self):
         """The dead letters, as a list of dicts in the order they were made."""
         with self.db.connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
@@ -135,6 +151,31 @@ def make_owner(pipeline):
     if not (pipeline.cluster.data / "sqs_ingest.keyring").exists():
         db.sql("SELECT sqs_ingest_create_keyring()")
     return role
+
+
+def call_of(function, arguments):
+    """SELECT function(name => value, ...), with its parameters; mappings can be given as Python lists."""
+    values = {name: json.dumps(value) if name == "columns" and value is not None and not isinstance(value, str) else value
+              for name, value in arguments.items()}  # fmt: skip
+    return f"SELECT {function}({', '.join(f'{name} => %s' for name in values)})", list(values.values())
+
+
+def create_pipeline(db, queue, target, columns=None, name="events", user=None, **options):
+    """Makes a pipeline with sqs_ingest_create_pipeline(), in a session of `user` if one is named; not started.
+
+    It polls briefly, so that a drain does not wait long for the last message.
+    """
+    given = {"name": name, "queue_url": queue.url, "target": target, "columns": columns, "endpoint_url": queue.endpoint,
+             "region": REGION, "wait_time": 1, **options}  # fmt: skip
+    statement, parameters = call_of("sqs_ingest_create_pipeline", given)
+    if not (db.cluster.data / "sqs_ingest.keyring").exists():
+        db.sql("SELECT sqs_ingest_create_keyring()")
+    if user:
+        with db.connect(user) as session:
+            session.execute(statement, parameters)
+    else:
+        db.sql(statement, parameters)
+    return Pipeline(db, queue, name)
 
 
 def start_beside(pipeline, db, queue):

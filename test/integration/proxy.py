@@ -15,6 +15,7 @@ import json
 import socket
 import threading
 import time
+import urllib.parse
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -35,7 +36,7 @@ class Answer:
 
 @dataclass
 class Request:
-    action: str
+    path: str
     headers: dict  # names in lower case
     body: bytes
     at: float  # time.monotonic()
@@ -43,6 +44,18 @@ class Request:
     @property
     def json(self):
         return json.loads(self.body)
+
+    @property
+    def form(self):
+        return dict(urllib.parse.parse_qsl(self.body.decode()))
+
+    @property
+    def protocol(self):
+        return "json" if "x-amz-target" in self.headers else "query"
+
+    @property
+    def action(self):
+        return self.headers["x-amz-target"].rpartition(".")[2] if self.protocol == "json" else self.form.get("Action", "")
 
 
 class Proxy:
@@ -112,7 +125,7 @@ class Proxy:
     def _forward(self, request):
         connection = http.client.HTTPConnection("127.0.0.1", self.upstream, timeout=40)
         try:
-            connection.putrequest("POST", "/", skip_host=True, skip_accept_encoding=True)
+            connection.putrequest("POST", request.path, skip_host=True, skip_accept_encoding=True)
             for name, value in request.headers.items():
                 if name not in ("connection", "expect", "content-length"):
                     connection.putheader(name, value)
@@ -151,8 +164,7 @@ class Proxy:
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                action = headers.get("x-amz-target", "").rpartition(".")[2]
-                request = Request(action, headers, body, time.monotonic())
+                request = Request(self.path, headers, body, time.monotonic())
                 passed_on = replace(request)
                 answer = proxy._hook_for(request)(passed_on, lambda: proxy._forward(passed_on))
                 self.close_connection = answer is None or answer.missing > 0

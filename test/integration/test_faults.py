@@ -57,7 +57,7 @@ ROW_ERRORS = {
     "domain": (
         f"""{USER_LOGINS}; CREATE DOMAIN device AS varchar(32) CONSTRAINT no_web CHECK (VALUE <> 'web');
             ALTER TABLE user_logins ALTER COLUMN device_type TYPE device""",
-        ("23514", "no_web", None),
+        ("23514", "no_web", "device_type"),
     ),
     "not null": (f"{USER_LOGINS}; ALTER TABLE user_logins ALTER COLUMN locale SET NOT NULL", ("23502", None, "locale")),
     "unique": (
@@ -235,12 +235,6 @@ PIPELINE_ERRORS = {
         "CREATE SCHEMA away; ALTER TABLE user_logins SET SCHEMA away",
         "ALTER TABLE away.user_logins SET SCHEMA public",
         "user_logins",
-    ),
-    "column of an unsupported type": (
-        USER_LOGINS,
-        "ALTER TABLE user_logins ALTER COLUMN locale TYPE jsonb USING to_jsonb(locale)",
-        "ALTER TABLE user_logins ALTER COLUMN locale TYPE varchar(32) USING locale #>> '{}'",
-        "locale",
     ),
     "partition missing": (
         f"{USER_LOGINS} PARTITION BY RANGE (create_date); CREATE TABLE today PARTITION OF user_logins DEFAULT",

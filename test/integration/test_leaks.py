@@ -1,35 +1,11 @@
 """Plain personal data and keys are nowhere: not in the log at its most talkative, not in a file of the data directory."""
-import base64
 import re
 import threading
 
 import pytest
 from harness import Cluster, Database, login_message, wait_until
+from leaks import TALKATIVE, files_of, found_in
 from pipeline import Pipeline, assert_counters_add_up
-
-# As much as a server can be made to say.
-TALKATIVE = {
-    "log_min_messages": "debug1",
-    "log_min_error_statement": "debug5",
-    "log_error_verbosity": "verbose",
-    "log_statement": "all",
-    "log_min_duration_statement": 0,
-    "log_duration": True,
-    "log_connections": True,
-    "log_parameter_max_length": -1,
-    "log_parameter_max_length_on_error": -1,
-    "log_lock_waits": True,
-    "track_activity_query_size": "64kB",
-    "auto_explain.log_min_duration": 0,
-    "auto_explain.log_nested_statements": True,
-    "auto_explain.log_analyze": True,
-    "auto_explain.log_verbose": True,
-    "auto_explain.log_triggers": True,
-    "auto_explain.log_parameter_max_length": -1,
-    "auto_explain.log_level": "log",
-    "plan_cache_mode": "force_custom_plan",
-    "wal_keep_size": "1GB",
-}
 
 # Values that occur nowhere by chance. Where a value is rewritten before it is masked, both spellings count.
 PLAIN = [
@@ -58,21 +34,6 @@ def bodies():
         "bad date": login_message(10, ip=PLAIN[0], device_id=PLAIN[1], create_date=f"at {PLAIN[5]}"),
         "bad version": login_message(11, ip=PLAIN[0], device_id=PLAIN[1], app_version=PLAIN[6]),
     }  # fmt: skip
-
-
-
-def spellings(secret):
-    """A text as it stands, and as somebody would carry it on without noticing."""
-    raw = secret if isinstance(secret, bytes) else secret.encode()
-    yield raw
-    yield raw.hex().encode()
-    yield raw.hex().upper().encode()
-    for cut in range(3):  # base64 depends on where the text begins
-        yield base64.b64encode(b"\0" * cut + raw)[4 if cut else 0 : -4]
-
-
-def found_in(data, secrets):
-    return [secret for secret in secrets if any(one in data for one in spellings(secret))]
 
 
 class Ingested:
@@ -126,16 +87,7 @@ class Ingested:
             thread.join()
 
     def files(self):
-        """All files of the data directory but the keyring itself, each with its content."""
-        self.db.sql("CHECKPOINT")
-        self.db.sql("SELECT pg_switch_wal()")
-        self.db.sql("CHECKPOINT")
-        for path in self.cluster.data.rglob("*"):
-            if path.is_file() and path != self.keyring:
-                try:
-                    yield path, path.read_bytes()
-                except FileNotFoundError:
-                    pass  # a temporary one, gone meanwhile
+        return files_of(self.cluster)
 
     def close(self):
         self.db.close()

@@ -9,6 +9,10 @@
 namespace sqs_ingest {
 namespace {
 
+using json_protocol::decode_batch;
+using json_protocol::decode_queue_attributes;
+using json_protocol::decode_receive;
+using json_protocol::encode;
 using nlohmann::json;
 
 const std::string kQueueUrl = "https://sqs.us-east-1.amazonaws.com/123456789012/login-queue";
@@ -54,7 +58,8 @@ void expect_bad_answer(const Result<T, ApiError>& result) {
 // --- requests
 
 TEST(EncodeReceive, asks_for_attributes_under_both_names) {
-    const ApiCall call = encode_receive(kQueueUrl, 10, 20);
+    const ApiCall call =
+        encode(kQueueUrl, ReceiveRequest{.wait_seconds = 20, .attempt_id = "", .message_attributes = {}});
     EXPECT_EQ(call.target, "AmazonSQS.ReceiveMessage");
     const json body = json::parse(call.body);
     EXPECT_EQ(body["QueueUrl"], kQueueUrl);
@@ -68,18 +73,18 @@ TEST(EncodeReceive, asks_for_attributes_under_both_names) {
 
 TEST(EncodeReceive, a_queue_url_cannot_break_out_of_its_string) {
     const std::string hostile = "http://h/\",\"x\":\"\\\n\x01";
-    EXPECT_EQ(json::parse(encode_receive(hostile, 1, 0).body)["QueueUrl"], hostile);
+    EXPECT_EQ(json::parse(encode(hostile, ReceiveRequest{}).body)["QueueUrl"], hostile);
 }
 
 TEST(EncodeDeleteBatch, entry_ids_are_positions) {
-    const ApiCall call = encode_delete_batch(kQueueUrl, {"first\"handle", "second"});
+    const ApiCall call = encode(kQueueUrl, DeleteRequest{{"first\"handle", "second"}});
     EXPECT_EQ(call.target, "AmazonSQS.DeleteMessageBatch");
     EXPECT_EQ(json::parse(call.body), json::parse(R"({"QueueUrl":")" + kQueueUrl + R"(","Entries":[
         {"Id":"0","ReceiptHandle":"first\"handle"},{"Id":"1","ReceiptHandle":"second"}]})"));
 }
 
 TEST(EncodeChangeVisibilityBatch, gives_every_entry_the_timeout) {
-    const ApiCall call = encode_change_visibility_batch(kQueueUrl, {"a", "b"}, 43200);
+    const ApiCall call = encode(kQueueUrl, VisibilityRequest{{"a", "b"}, 43200});
     EXPECT_EQ(call.target, "AmazonSQS.ChangeMessageVisibilityBatch");
     EXPECT_EQ(json::parse(call.body), json::parse(R"({"QueueUrl":")" + kQueueUrl + R"(","Entries":[
         {"Id":"0","ReceiptHandle":"a","VisibilityTimeout":43200},
@@ -87,7 +92,7 @@ TEST(EncodeChangeVisibilityBatch, gives_every_entry_the_timeout) {
 }
 
 TEST(EncodeGetQueueAttributes, asks_for_all_since_standard_queues_refuse_the_fifo_ones_by_name) {
-    const ApiCall call = encode_get_queue_attributes(kQueueUrl);
+    const ApiCall call = encode(kQueueUrl, AttributesRequest{});
     EXPECT_EQ(call.target, "AmazonSQS.GetQueueAttributes");
     EXPECT_EQ(json::parse(call.body),
               json::parse(R"({"QueueUrl":")" + kQueueUrl + R"(","AttributeNames":["All"]})"));

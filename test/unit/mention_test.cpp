@@ -12,7 +12,11 @@ ColumnRule user_id() {
 }
 
 bool about(std::string_view body, std::string_view id) {
-    return mentions(body, user_id(), id);
+    Transform transform;
+    transform.mapping = parse_mapping(user_logins_mapping()).value();
+    Message message;
+    message.body = body;
+    return mentions(transform, message, user_id(), id);
 }
 
 TEST(Mention, mapped_field_decides) {

@@ -24,7 +24,7 @@ constexpr const char* kQueueUrl = "http://sqs.example.test/123456789012/logins";
 
 SqsClientOptions options_for(std::uint16_t port) {
     return {.queue_url = kQueueUrl,
-            .endpoint = {.scheme = "http", .host = "127.0.0.1", .port = port, .path = ""},
+            .endpoint = Url{.scheme = "http", .host = "127.0.0.1", .port = port, .path = ""},
             .region = "eu-west-1",
             .credentials = {.profile = "", .config_file = "/dev/null", .credentials_file = "/dev/null"},
             .http = {}};
@@ -45,8 +45,14 @@ T event(SqsClient& client, TransferId id) {
     throw std::runtime_error("the request did not end");
 }
 
+ReceiveRequest waiting(int seconds) {
+    ReceiveRequest request;
+    request.wait_seconds = seconds;
+    return request;
+}
+
 ReceiveResult receive(SqsClient& client, int wait_seconds = 0) {
-    return event<ReceiveResult>(client, client.start_receive(10, wait_seconds));
+    return event<ReceiveResult>(client, client.start_receive(waiting(wait_seconds)));
 }
 
 ApiError receive_error(SqsClient& client) {
@@ -68,6 +74,7 @@ class SqsClientTest : public testing::Test {
   protected:
     void SetUp() override {
         setenv("no_proxy", "*", 1);
+        setenv("AWS_EC2_METADATA_DISABLED", "true", 1);
         setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE", 1);
         setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", 1);
         unsetenv("AWS_SESSION_TOKEN");
@@ -233,7 +240,7 @@ TEST_F(SqsClientTest, a_transport_error_is_transient_and_named) {
 TEST_F(SqsClientTest, without_credentials_nothing_is_sent_and_an_event_says_so) {
     unsetenv("AWS_ACCESS_KEY_ID");
     Queue queue{.answer = with_body("{}")};
-    const TransferId id = queue.client.start_receive(10, 20);
+    const TransferId id = queue.client.start_receive(waiting(20));
     EXPECT_EQ(queue.client.timeout(), 0ms);
     const auto result = event<ReceiveResult>(queue.client, id);
     ASSERT_FALSE(result.outcome.ok());
@@ -247,10 +254,10 @@ TEST_F(SqsClientTest, without_credentials_nothing_is_sent_and_an_event_says_so) 
 
 TEST_F(SqsClientTest, requests_that_were_not_sent_have_ids_of_their_own) {
     Queue queue{.answer = with_body("{}")};
-    const TransferId sent = queue.client.start_receive(10, 0);
+    const TransferId sent = queue.client.start_receive(waiting(0));
     unsetenv("AWS_ACCESS_KEY_ID");
-    const TransferId first = queue.client.start_receive(10, 0);
-    const TransferId second = queue.client.start_receive(10, 0);
+    const TransferId first = queue.client.start_receive(waiting(0));
+    const TransferId second = queue.client.start_receive(waiting(0));
     EXPECT_NE(first, sent);
     EXPECT_NE(first, second);
     queue.client.cancel(first);
@@ -324,13 +331,161 @@ TEST_F(SqsClientTest, a_date_that_is_none_changes_nothing) {
 
 TEST_F(SqsClientTest, a_cancelled_long_poll_is_ended) {
     Queue queue{.answer = {.body = "{}", .delay = 10s}};
-    const TransferId id = queue.client.start_receive(10, 20);
+    const TransferId id = queue.client.start_receive(waiting(20));
     for (const auto end = Clock::now() + 5s; queue.server.requests().empty() && Clock::now() < end;)
         turn(queue.client);
     queue.client.cancel(id);
     for (const auto end = Clock::now() + 5s; queue.server.abandoned() == 0 && Clock::now() < end;)
         EXPECT_TRUE(turn(queue.client).empty());
     EXPECT_EQ(queue.server.abandoned(), 1);
+}
+
+// --- two protocols
+
+constexpr const char* kEmptyXml = "<ReceiveMessageResponse><ReceiveMessageResult/></ReceiveMessageResponse>";
+
+bool is_json(const ReceivedRequest& request) {
+    return request.headers.contains("x-amz-target");
+}
+
+// A server that knows one protocol, and says `refusal` to the other one.
+CannedAnswer knows_only(Protocol known, const ReceivedRequest& request, const CannedAnswer& refusal) {
+    if (is_json(request) != (known == Protocol::json))
+        return refusal;
+    return with_body(known == Protocol::json ? "{}" : kEmptyXml);
+}
+
+const CannedAnswer kRefusedInXml = {
+    .status = 400, .body = "<ErrorResponse><Error><Code>MissingAction</Code></Error></ErrorResponse>"};
+const CannedAnswer kRefusedInText = {.status = 400, .body = "Bad Request"};
+const CannedAnswer kRefusedInJson = {.status = 400, .body = R"({"__type":"UnknownOperationException"})"};
+
+SqsClientOptions speaking(ProtocolSetting protocol, std::uint16_t port) {
+    SqsClientOptions options = options_for(port);
+    options.protocol = protocol;
+    return options;
+}
+
+std::string protocols_of(const LocalServer& server) {
+    std::string letters;
+    for (const ReceivedRequest& request : server.requests())
+        letters += is_json(request) ? 'j' : 'q';
+    return letters;
+}
+
+TEST_F(SqsClientTest, a_query_request_is_a_signed_form_to_the_queues_path) {
+    setenv("AWS_SESSION_TOKEN", "a-session-token", 1);
+    LocalServer server([](const ReceivedRequest&) { return with_body(kEmptyXml); });
+    SqsClient client(speaking(ProtocolSetting::query, server.port()));
+    EXPECT_TRUE(receive(client, 20).outcome.ok());
+
+    const ReceivedRequest request = server.requests().back();
+    EXPECT_EQ(request.line, "POST /123456789012/logins HTTP/1.1");
+    EXPECT_EQ(request.headers.at("content-type"), "application/x-www-form-urlencoded");
+    EXPECT_FALSE(request.headers.contains("x-amz-target"));
+    EXPECT_TRUE(request.body.starts_with("Action=ReceiveMessage&Version=2012-11-05&QueueUrl=http%3A%2F%2F"));
+    Headers signed_headers;
+    for (const char* name : {"content-type", "host", "x-amz-date", "x-amz-security-token"})
+        signed_headers.emplace_back(name, request.headers.at(name));
+    EXPECT_EQ(request.headers.at("authorization"),
+              authorization_header(
+                  {"POST", "/123456789012/logins", "", signed_headers, request.body},
+                  {"AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "a-session-token"},
+                  {.region = "eu-west-1", .service = "sqs", .amz_date = request.headers.at("x-amz-date")}));
+}
+
+TEST_F(SqsClientTest, a_request_that_json_is_refused_for_is_repeated_in_query_and_ends_once) {
+    LocalServer server(
+        [](const ReceivedRequest& request) { return knows_only(Protocol::query, request, kRefusedInXml); });
+    SqsClient client(options_for(server.port()));
+    EXPECT_EQ(client.protocol(), Protocol::json);
+    EXPECT_TRUE(receive(client).outcome.ok());
+    EXPECT_EQ(client.protocol(), Protocol::query);
+    EXPECT_TRUE(client.protocol_is_settled());
+    EXPECT_TRUE(receive(client).outcome.ok());
+    EXPECT_EQ(protocols_of(server), "jqq");
+}
+
+TEST_F(SqsClientTest, a_server_that_does_not_even_say_so_is_understood_as_well) {
+    LocalServer server(
+        [](const ReceivedRequest& request) { return knows_only(Protocol::query, request, kRefusedInText); });
+    SqsClient client(options_for(server.port()));
+    for (int i = 0; i < 4; ++i)
+        EXPECT_TRUE(receive(client).outcome.ok());
+    EXPECT_EQ(protocols_of(server), "jqjqqq");
+}
+
+TEST_F(SqsClientTest, every_action_is_repeated) {
+    const auto answer_to = [](const ReceivedRequest& request) {
+        if (is_json(request))
+            return kRefusedInText;
+        const std::string action = request.body.substr(7, request.body.find('&') - 7);
+        return with_body("<" + action + "Response><" + action + "Result/></" + action + "Response>");
+    };
+    LocalServer server(answer_to);
+    const auto fresh = [&] { return SqsClient(options_for(server.port())); };
+    SqsClient first = fresh(), second = fresh(), third = fresh();
+    EXPECT_TRUE(event<BatchResult>(first, first.start_delete({"r"})).outcome.ok());
+    EXPECT_TRUE(event<BatchResult>(second, second.start_change_visibility({"r"}, 0)).outcome.ok());
+    EXPECT_TRUE(event<AttributesResult>(third, third.start_get_queue_attributes()).outcome.ok());
+    EXPECT_EQ(protocols_of(server), "jqjqjq");
+    EXPECT_NE(server.requests().at(1).body.find("ReceiptHandle=r"), std::string::npos);
+}
+
+TEST_F(SqsClientTest, when_neither_is_understood_the_first_error_counts) {
+    LocalServer server([](const ReceivedRequest& request) {
+        return CannedAnswer{.status = is_json(request) ? 500 : 404, .body = "<html>?</html>"};
+    });
+    SqsClient client(options_for(server.port()));
+    EXPECT_EQ(receive_error(client).http_status, 500);
+    EXPECT_EQ(client.protocol(), Protocol::json);
+    EXPECT_FALSE(client.protocol_is_settled());
+}
+
+TEST_F(SqsClientTest, an_overloaded_server_is_not_asked_twice) {
+    Queue queue{.answer = {.status = 503, .body = "<html>busy</html>"}};
+    receive_error(queue.client);
+    EXPECT_EQ(protocols_of(queue.server), "j");
+}
+
+TEST_F(SqsClientTest, a_server_that_knows_only_json_gets_json) {
+    LocalServer server(
+        [](const ReceivedRequest& request) { return knows_only(Protocol::json, request, kRefusedInJson); });
+    SqsClient client(options_for(server.port()));
+    EXPECT_TRUE(receive(client).outcome.ok());
+    EXPECT_TRUE(client.protocol_is_settled());
+    EXPECT_EQ(protocols_of(server), "j");
+}
+
+TEST_F(SqsClientTest, a_prescribed_protocol_that_the_server_does_not_know_is_an_error_that_says_so) {
+    const std::tuple<ProtocolSetting, Protocol, CannedAnswer> cases[] = {
+        {ProtocolSetting::json, Protocol::query, kRefusedInXml},
+        {ProtocolSetting::query, Protocol::json, kRefusedInJson},
+    };
+    for (const auto& [setting, known, refusal] : cases) {
+        LocalServer server([&known = known, &refusal = refusal](const ReceivedRequest& request) {
+            return knows_only(known, request, refusal);
+        });
+        SqsClient client(speaking(setting, server.port()));
+        const ApiError error = receive_error(client);
+        EXPECT_EQ(error.code, "ProtocolMismatch");
+        EXPECT_EQ(error.error_class, ErrorClass::configuration);
+        EXPECT_EQ(server.requests().size(), 1u);
+    }
+}
+
+TEST_F(SqsClientTest, a_repetition_is_cancelled_under_the_first_id) {
+    LocalServer server([](const ReceivedRequest& request) {
+        return is_json(request) ? kRefusedInXml : CannedAnswer{.body = kEmptyXml, .delay = 10s};
+    });
+    SqsClient client(options_for(server.port()));
+    const TransferId id = client.start_receive(waiting(20));
+    for (const auto end = Clock::now() + 5s; server.requests().size() < 2 && Clock::now() < end;)
+        EXPECT_TRUE(turn(client).empty());
+    client.cancel(id);
+    for (const auto end = Clock::now() + 5s; server.abandoned() == 0 && Clock::now() < end;)
+        EXPECT_TRUE(turn(client).empty());
+    EXPECT_EQ(server.abandoned(), 1);
 }
 
 } // namespace

@@ -141,7 +141,7 @@ TEST(DecodeError, survives_wrong_types_and_unfinished_texts) {
     EXPECT_EQ(decode_error(400, "", R"({"__type":7,"message":["x"]})").code, "HTTP 400");
     EXPECT_EQ(decode_error(400, "", R"({"__type":"Over)").code, "HTTP 400");
     EXPECT_EQ(decode_error(400, "", "<Code>Over").code, "HTTP 400");
-    EXPECT_EQ(decode_error(400, "", "<Message>only</Message>").message, "only");
+    EXPECT_EQ(decode_error(400, "", "<Error><Message>only</Message></Error>").message, "only");
     EXPECT_EQ(decode_error(400, ";Sender", R"({"__type":"#:"})").code, "HTTP 400");
 }
 
@@ -165,7 +165,7 @@ TEST(DecodeError, a_long_message_is_cut_between_characters) {
 }
 
 TEST(DecodeError, a_message_of_broken_utf8_is_mended) {
-    const ApiError error = decode_error(400, "", "<Code>X</Code><Message>a\xFFz</Message>");
+    const ApiError error = decode_error(400, "", "<Error><Code>X</Code><Message>a\xFFz</Message></Error>");
     EXPECT_EQ(error.message, "a" + kReplacement + "z");
 }
 

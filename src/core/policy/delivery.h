@@ -14,12 +14,18 @@ namespace sqs_ingest {
 
 using Instant = std::chrono::steady_clock::time_point;
 
+// What a message becomes: rows, or the reason why not.
+using Content = std::variant<Rows, Rejection>;
+
 // A message in hand: ours until visible_until, when the queue may hand it to somebody else.
 struct Delivery {
     Message message;
-    std::variant<Row, Rejection> content; // what it will be in the database
+    Content content; // what it will be in the database
     Instant visible_until;
     bool extending = false; // a request to extend it is under way
+    // The message group within which a FIFO queue's order is kept; empty: a standard queue, whose
+    // MessageGroupIds mean no order.
+    std::string group = {};
 
     // Writes of it alone that the database broke off, counted when others succeeded in between.
     int lone_faults = 0;
@@ -27,15 +33,17 @@ struct Delivery {
     std::string sqlstate = {};         // of the last one
 };
 
+// The memory that it takes, about: an unpacked payload makes rows larger than its message.
+std::size_t bytes_of(const Delivery& delivery);
+
 // What is left of it once it is committed.
 struct Receipt {
     std::string receipt_handle;
     Instant visible_until;
+    std::string group = {}; // as the delivery's
 };
 
-// What the message becomes.
-inline std::variant<Row, Rejection> content_of(const Transform& how, const Keyring& keyring,
-                                               const Message& message) {
+inline Content content_of(const Transform& how, const Keyring& keyring, const Message& message) {
     auto outcome = transform(how, &keyring, message);
     if (outcome.ok())
         return std::move(outcome).value();

@@ -92,4 +92,17 @@ std::optional<Answer> parse_answer(std::string_view text) {
     return answer;
 }
 
+std::vector<std::pair<std::string, std::string>> named_texts(const nlohmann::json& object) {
+    std::vector<std::pair<std::string, std::string>> texts;
+    if (!object.is_object())
+        return texts;
+    for (const auto& [name, value] : object.items()) {
+        if (value.is_string())
+            texts.emplace_back(name, value.get_ref<const std::string&>());
+        else if (value.is_number() || value.is_boolean())
+            texts.emplace_back(name, value.dump());
+    }
+    return texts;
+}
+
 } // namespace sqs_ingest

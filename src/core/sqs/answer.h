@@ -4,7 +4,10 @@
 #include <nlohmann/json.hpp>
 
 #include <optional>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace sqs_ingest {
 
@@ -16,5 +19,9 @@ struct Answer {
 
 // Empty when `text` is no JSON object even after repair. Never throws on data, never recurses with its depth.
 std::optional<Answer> parse_answer(std::string_view text);
+
+// The members that are texts, numbers or booleans, as texts; others are left out. Of anything but an object:
+// none. AWS writes numbers among attributes as strings; some servers write numbers.
+std::vector<std::pair<std::string, std::string>> named_texts(const nlohmann::json& object);
 
 } // namespace sqs_ingest

@@ -2,17 +2,16 @@
 
 #include "core/sqs/answer.h"
 #include "core/sqs/utf8.h"
+#include "core/sqs/xml_answer.h"
+#include "core/text.h"
 
 #include <algorithm>
-#include <array>
 #include <optional>
 #include <utility>
 
 namespace sqs_ingest {
 
 namespace {
-
-constexpr std::size_t kMaxMessageBytes = 500;
 
 struct KnownCode {
     std::string_view code; // with a '*' at its end: every code that begins so
@@ -82,20 +81,6 @@ ErrorClass classify_status(int http_status) {
     return ErrorClass::transient;
 }
 
-bool remove_prefix(std::string_view& text, std::string_view prefix) {
-    if (!text.starts_with(prefix))
-        return false;
-    text.remove_prefix(prefix.size());
-    return true;
-}
-
-bool remove_suffix(std::string_view& text, std::string_view suffix) {
-    if (!text.ends_with(suffix))
-        return false;
-    text.remove_suffix(suffix.size());
-    return true;
-}
-
 // "com.amazonaws.sqs#QueueDoesNotExist:http://…" to "QueueDoesNotExist".
 // https://smithy.io/2.0/aws/protocols/aws-json-1_0-protocol.html#operation-error-serialization
 std::string_view without_namespace(std::string_view code) {
@@ -148,15 +133,6 @@ void blank_control_characters(std::string& text) {
         else if (byte == 0xC2 && next >= 0x80 && next < 0xA0)
             text[i] = text[i + 1] = ' ';
     }
-}
-
-void truncate_utf8(std::string& text, std::size_t max_bytes) {
-    if (text.size() <= max_bytes)
-        return;
-    std::size_t end = max_bytes;
-    while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80)
-        --end;
-    text.resize(end);
 }
 
 // AWS quotes the receipt handle (some 400 characters) before it says what is wrong with it.
@@ -213,36 +189,22 @@ std::optional<CodeAndMessage> read_json_error(std::string_view body) {
     return error;
 }
 
-std::string decode_entities(std::string_view text) {
-    static constexpr std::array<std::pair<std::string_view, char>, 5> kEntities = {
-        {{"&lt;", '<'}, {"&gt;", '>'}, {"&quot;", '"'}, {"&apos;", '\''}, {"&amp;", '&'}}};
-    std::string out;
-    out.reserve(text.size());
-    while (!text.empty()) {
-        const auto entity = std::find_if(kEntities.begin(), kEntities.end(),
-                                         [&](const auto& known) { return text.starts_with(known.first); });
-        out += entity == kEntities.end() ? text.front() : entity->second;
-        text.remove_prefix(entity == kEntities.end() ? 1 : entity->first.size());
-    }
-    return out;
+// Query's <ErrorResponse><Error>, EC2's and old SQS's <Response><Errors><Error>, or a lone <Error>.
+pugi::xml_node error_element(const XmlAnswer& answer) {
+    const pugi::xml_node root = answer.root();
+    if (xml_name(root) == "Error")
+        return root;
+    const pugi::xml_node errors = xml_child(root, "Errors");
+    return xml_child(errors ? errors : root, "Error");
 }
 
-// What stands between the first <tag> and the next </tag>: enough for AWS's errors, whose elements have
-// neither attributes nor children.
-std::string xml_element(std::string_view body, const std::string& tag) {
-    const std::string opening = "<" + tag + ">";
-    const std::size_t start = body.find(opening);
-    if (start == std::string_view::npos)
-        return {};
-    body.remove_prefix(start + opening.size());
-    const std::size_t end = body.find("</" + tag + ">");
-    if (end == std::string_view::npos)
-        return {};
-    return decode_entities(body.substr(0, end));
-}
-
-CodeAndMessage read_xml_error(std::string_view body) {
-    return {xml_element(body, "Code"), xml_element(body, "Message")};
+std::optional<CodeAndMessage> read_xml_error(std::string_view body) {
+    const std::optional<XmlAnswer> answer = parse_xml_answer(body);
+    const pugi::xml_node error = answer ? error_element(*answer) : pugi::xml_node();
+    if (!error)
+        return std::nullopt;
+    return CodeAndMessage{xml_text(xml_child(error, "Code")).text,
+                          xml_text(xml_child(error, "Message")).text};
 }
 
 const char* describe_foreign(std::string_view body) {
@@ -293,13 +255,30 @@ ApiError api_error(std::string_view code, std::string_view message, int http_sta
     return error;
 }
 
-ApiError decode_error(int http_status, std::string_view query_error_header, std::string_view body) {
-    CodeAndMessage error = read_json_error(body).value_or(read_xml_error(body));
-    if (!short_code(error.code))
+DecodedError decode_error_answer(int http_status, std::string_view query_error_header,
+                                 std::string_view body) {
+    DecodedError decoded;
+    CodeAndMessage error;
+    if (std::optional<CodeAndMessage> json = read_json_error(body)) {
+        error = std::move(*json);
+        decoded.form = short_code(error.code) ? ErrorForm::json : ErrorForm::foreign;
+    } else if (std::optional<CodeAndMessage> xml = read_xml_error(body)) {
+        error = std::move(*xml);
+        decoded.form = short_code(error.code) ? ErrorForm::xml : ErrorForm::foreign;
+    }
+    if (!short_code(error.code)) {
         error.code = query_error_header.substr(0, query_error_header.find(';'));
+        if (short_code(error.code))
+            decoded.form = ErrorForm::json;
+    }
     if (!short_code(error.code) && error.message.empty())
         error.message = describe_foreign(body);
-    return api_error(error.code, error.message, http_status);
+    decoded.error = api_error(error.code, error.message, http_status);
+    return decoded;
+}
+
+ApiError decode_error(int http_status, std::string_view query_error_header, std::string_view body) {
+    return decode_error_answer(http_status, query_error_header, body).error;
 }
 
 } // namespace sqs_ingest

@@ -1,6 +1,7 @@
 #include "core/sqs/sigv4.h"
 
 #include "core/digest.h"
+#include "core/sqs/uri_encode.h"
 
 #include <algorithm>
 #include <chrono>
@@ -12,29 +13,6 @@ namespace sqs_ingest {
 namespace {
 
 constexpr std::string_view kAlgorithm = "AWS4-HMAC-SHA256";
-
-bool is_unreserved(char c) {
-    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' ||
-           c == '_' || c == '.' || c == '~';
-}
-
-// AWS's UriEncode: every byte but the unreserved ones (RFC 3986, 2.3), and but those of `kept`.
-std::string uri_encode(std::string_view text, std::string_view kept = {}) {
-    static constexpr char digits[] = "0123456789ABCDEF";
-    std::string out;
-    out.reserve(text.size());
-    for (const char c : text) {
-        if (is_unreserved(c) || kept.find(c) != std::string_view::npos) {
-            out += c;
-        } else {
-            const auto byte = static_cast<unsigned char>(c);
-            out += '%';
-            out += digits[byte >> 4];
-            out += digits[byte & 0x0F];
-        }
-    }
-    return out;
-}
 
 int hex_value(char c) {
     if (c >= '0' && c <= '9')

@@ -2,6 +2,8 @@
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 #pragma once
 
+#include <openssl/crypto.h>
+
 #include <string>
 #include <string_view>
 #include <utility>
@@ -13,6 +15,13 @@ struct Credentials {
     std::string access_key_id;
     std::string secret_access_key;
     std::string session_token; // empty: long-term credentials
+
+    bool operator==(const Credentials&) const = default;
+    // Every copy is wiped when it goes.
+    ~Credentials() {
+        OPENSSL_cleanse(secret_access_key.data(), secret_access_key.size());
+        OPENSSL_cleanse(session_token.data(), session_token.size());
+    }
 };
 
 using Headers = std::vector<std::pair<std::string, std::string>>;

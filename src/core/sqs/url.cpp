@@ -1,5 +1,7 @@
 #include "core/sqs/url.h"
 
+#include "core/text.h"
+
 #include <arpa/inet.h>
 
 #include <algorithm>
@@ -85,20 +87,6 @@ Authority split_authority(std::string_view authority) {
     return {authority.substr(0, colon), authority.substr(colon + 1)};
 }
 
-bool remove_prefix(std::string_view& text, std::string_view prefix) {
-    if (!text.starts_with(prefix))
-        return false;
-    text.remove_prefix(prefix.size());
-    return true;
-}
-
-bool remove_suffix(std::string_view& text, std::string_view suffix) {
-    if (!text.ends_with(suffix))
-        return false;
-    text.remove_suffix(suffix.size());
-    return true;
-}
-
 // us-east-1, us-gov-west-1, mx-central-1: one label, with dashes.
 std::optional<std::string> region_label(std::string_view label) {
     const bool spelled_so = std::all_of(
@@ -162,7 +150,7 @@ Result<Url, std::string> parse_url(std::string_view text) {
 std::optional<std::string> region_of_host(std::string_view host) {
     const std::string lower_case = lower(host);
     std::string_view name = lower_case;
-    if (remove_suffix(name, ".api.aws")) {
+    if (remove_suffix(name, ".api.aws") || remove_suffix(name, ".api.amazonwebservices.com.cn")) {
         if (remove_prefix(name, "sqs.") || remove_prefix(name, "sqs-fips."))
             return region_label(name);
         return std::nullopt;

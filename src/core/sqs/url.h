@@ -27,8 +27,9 @@ struct Url {
 Result<Url, std::string> parse_url(std::string_view text);
 
 // The region inside an AWS SQS host name: sqs.<region>.amazonaws.com[.cn], the legacy
-// <region>.queue.amazonaws.com[.cn], sqs-fips.<region>.amazonaws.com, sqs.<region>.api.aws, and VPC endpoints
-// vpce-….sqs.<region>.vpce.amazonaws.com; queue.amazonaws.com is us-east-1. Empty for any other host.
+// <region>.queue.amazonaws.com[.cn], sqs-fips.<region>.amazonaws.com, sqs.<region>.api.aws, in China
+// sqs.<region>.api.amazonwebservices.com.cn, and VPC endpoints vpce-….sqs.<region>.vpce.amazonaws.com;
+// queue.amazonaws.com is us-east-1. Empty for any other host.
 // https://docs.aws.amazon.com/general/latest/gr/sqs-service.html
 std::optional<std::string> region_of_host(std::string_view host);
 

@@ -1,7 +1,5 @@
 #include "core/sqs/utf8.h"
 
-#include <cstddef>
-
 namespace sqs_ingest {
 
 namespace {
@@ -62,6 +60,25 @@ std::string replace_ill_formed_utf8(std::string_view text) {
         text.remove_prefix(length == 0 ? 1 : length);
     }
     return out;
+}
+
+bool is_well_formed_utf8(std::string_view text) {
+    while (!text.empty()) {
+        const std::size_t length = leading_sequence(text);
+        if (length == 0)
+            return false;
+        text.remove_prefix(length);
+    }
+    return true;
+}
+
+void truncate_utf8(std::string& text, std::size_t max_bytes) {
+    if (text.size() <= max_bytes)
+        return;
+    std::size_t end = max_bytes;
+    while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80)
+        --end;
+    text.resize(end);
 }
 
 } // namespace sqs_ingest

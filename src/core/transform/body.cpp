@@ -4,8 +4,10 @@
 
 #include "core/transform/hex_digit.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <utility>
@@ -51,6 +53,13 @@ bool has_lone_surrogate(std::string_view spelling) {
     return false;
 }
 
+// Of a JSON number, leading and trailing zeros counted too: rather too many than too few.
+int significant_digits(std::string_view number) {
+    number = number.substr(0, number.find_first_of("eE"));
+    return static_cast<int>(
+        std::count_if(number.begin(), number.end(), [](char c) { return c >= '0' && c <= '9'; }));
+}
+
 // Receives the parser's events; a false return stops it. The member functions' names are nlohmann's.
 class DomBuilder {
   public:
@@ -58,7 +67,11 @@ class DomBuilder {
     bool boolean(bool value) { return add(value); }
     bool number_integer(json::number_integer_t value) { return add(value); }
     bool number_unsigned(json::number_unsigned_t value) { return add(value); }
-    bool number_float(json::number_float_t value, const std::string&) { return add(value); }
+    bool number_float(json::number_float_t value, const std::string& spelling) {
+        if (significant_digits(spelling) <= std::numeric_limits<double>::digits10)
+            return add(value);
+        return add(json::binary({spelling.begin(), spelling.end()}));
+    }
     bool string(std::string& value) { return add(std::move(value)); }
     bool binary(json::binary_t&) { return refuse(Reason::not_json); } // JSON text has none
 
@@ -191,6 +204,30 @@ std::size_t utf8_length(std::string_view text) {
     for (const char c : text)
         characters += is_continuation(c) ? 0 : 1;
     return characters;
+}
+
+bool is_number(const json& value) {
+    return value.is_number() || value.is_binary();
+}
+
+std::string scalar_text(const json& value) {
+    return value.is_string() ? value.get_ref<const std::string&>() : json_text(value);
+}
+
+std::string json_text(const json& value) {
+    if (value.is_binary())
+        return {value.get_binary().begin(), value.get_binary().end()};
+    if (!value.is_structured())
+        return value.dump();
+    std::string text(1, value.is_array() ? '[' : '{');
+    for (const auto& [key, member] : value.items()) {
+        if (text.size() > 1)
+            text += ',';
+        if (value.is_object())
+            text += json(key).dump() + ':';
+        text += json_text(member);
+    }
+    return text += value.is_array() ? ']' : '}';
 }
 
 Result<json, Rejection> parse_json(std::string_view text) {

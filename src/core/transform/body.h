@@ -21,6 +21,18 @@ Result<nlohmann::json, Rejection> parse_body(std::string_view body);
 // The same for any JSON text: every rejection but not_object.
 Result<nlohmann::json, Rejection> parse_json(std::string_view text);
 
+// What parse_json() makes of a number with more than 15 significant digits, which a double does not keep: a
+// binary value, which JSON itself has not, with the number's spelling. The functions below know it;
+// is_number() of nlohmann's does not.
+bool is_number(const nlohmann::json& value);
+
+// A scalar as text: strings as they are, numbers and booleans by their JSON spelling ("2.3", "true"), with
+// every digit. Of anything else its JSON text.
+std::string scalar_text(const nlohmann::json& value);
+
+// Any value as JSON text, numbers with every digit.
+std::string json_text(const nlohmann::json& value);
+
 // True when `text` is well-formed UTF-8 (RFC 3629: no overlong forms, no surrogates, at most U+10FFFF).
 bool is_valid_utf8(std::string_view text);
 

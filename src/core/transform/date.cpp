@@ -1,5 +1,6 @@
 #include "core/transform/date.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 
@@ -39,11 +40,18 @@ class Scanner {
         return number;
     }
 
-    bool take_digits() {
-        bool any = false;
-        while (take_any_of("0123456789"))
-            any = true;
-        return any;
+    // A fraction's digits as microseconds; further digits are cut off.
+    std::optional<microseconds> take_fraction() {
+        std::size_t digits = 0;
+        int us = 0;
+        for (; !rest_.empty() && rest_.front() >= '0' && rest_.front() <= '9'; rest_.remove_prefix(1))
+            if (++digits <= 6)
+                us = us * 10 + (rest_.front() - '0');
+        if (digits == 0)
+            return std::nullopt;
+        for (; digits < 6; ++digits)
+            us *= 10;
+        return microseconds{us};
     }
 
   private:
@@ -66,21 +74,25 @@ std::optional<sys_days> take_date(Scanner& text) {
     return sys_days{date};
 }
 
-// HH:MM, HH:MM:SS or HH:MM:SS.fff, whole minutes since midnight: seconds never change the date, and left out
-// they need no rule for a leap second.
-std::optional<minutes> take_time(Scanner& text) {
+// HH:MM, HH:MM:SS or HH:MM:SS.fff since midnight. A leap second is the end of the one before: it never
+// changes the date.
+std::optional<microseconds> take_time(Scanner& text) {
     const auto hour = text.take_number(2, 23);
     if (!hour || !text.take_any_of(":"))
         return std::nullopt;
     const auto minute = text.take_number(2, 59);
     if (!minute)
         return std::nullopt;
-    const bool seconds = text.take_any_of(":");
-    if (seconds && !text.take_number(2, 60))
+    const microseconds start = hours{*hour} + minutes{*minute};
+    if (!text.take_any_of(":"))
+        return start;
+    const auto second = text.take_number(2, 60);
+    if (!second)
         return std::nullopt;
-    if (seconds && text.take_any_of(".,") && !text.take_digits())
+    auto fraction = std::optional(microseconds{0});
+    if (text.take_any_of(".,") && !(fraction = text.take_fraction()))
         return std::nullopt;
-    return hours{*hour} + minutes{*minute};
+    return start + std::min<microseconds>(seconds{*second} + *fraction, minutes{1} - microseconds{1});
 }
 
 // "", "Z", "+02:00", "+0200" or "+02": what local time is ahead of UTC.
@@ -111,15 +123,12 @@ std::optional<std::string> write(sys_days date) {
     return text;
 }
 
-} // namespace
-
-std::optional<std::string> iso_date(std::string_view text) {
+// A date, or a date and time, in UTC.
+std::optional<sys_time<microseconds>> parse(std::string_view text) {
     Scanner scanner(text);
     const auto date = take_date(scanner);
-    if (!date)
-        return std::nullopt;
-    if (scanner.done())
-        return write(*date);
+    if (!date || scanner.done())
+        return date;
     if (!scanner.take_any_of("Tt ")) // RFC 3339, section 5.6 allows all three
         return std::nullopt;
     const auto time = take_time(scanner);
@@ -128,7 +137,39 @@ std::optional<std::string> iso_date(std::string_view text) {
     const auto offset = take_offset(scanner);
     if (!offset || !scanner.done())
         return std::nullopt;
-    return write(floor<days>(*date + *time - *offset));
+    return *date + *time - *offset;
+}
+
+std::optional<std::string> write(sys_time<microseconds> time) {
+    const auto date = write(floor<days>(time));
+    if (!date)
+        return std::nullopt;
+    const hh_mm_ss clock{time - floor<days>(time)};
+    char text[32];
+    std::snprintf(text, sizeof text, "T%02d:%02d:%02d", static_cast<int>(clock.hours().count()),
+                  static_cast<int>(clock.minutes().count()), static_cast<int>(clock.seconds().count()));
+    std::string out = *date + text;
+    if (const auto us = clock.subseconds().count()) {
+        std::snprintf(text, sizeof text, ".%06d", static_cast<int>(us));
+        out += text;
+    }
+    return out + "Z";
+}
+
+} // namespace
+
+std::optional<std::string> iso_date(std::string_view text) {
+    const auto time = parse(text);
+    return time ? write(floor<days>(*time)) : std::nullopt;
+}
+
+std::optional<std::string> iso_time(std::string_view text) {
+    const auto time = parse(text);
+    return time ? write(*time) : std::nullopt;
+}
+
+std::optional<std::string> time_of_epoch_us(std::int64_t epoch_us) {
+    return write(sys_time<microseconds>(microseconds{epoch_us}));
 }
 
 std::optional<std::string> date_of_epoch_ms(std::int64_t epoch_ms) {

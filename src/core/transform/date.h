@@ -13,6 +13,13 @@ namespace sqs_ingest {
 // UTC. Years 0001 to 9999, proleptic Gregorian. Empty for anything else.
 std::optional<std::string> iso_date(std::string_view text);
 
+// The same as a time in UTC, "2026-11-21T10:00:00.123456Z": microseconds, further digits cut off, no fraction
+// when it is zero; midnight for a date alone. 24:00 is none; a leap second is the last microsecond before it.
+std::optional<std::string> iso_time(std::string_view text);
+
+// Such a time of microseconds since 1970; empty outside the years 0001 to 9999.
+std::optional<std::string> time_of_epoch_us(std::int64_t epoch_us);
+
 // The UTC date of milliseconds since 1970, as YYYY-MM-DD; empty outside the years 0001 to 9999.
 std::optional<std::string> date_of_epoch_ms(std::int64_t epoch_ms);
 

@@ -51,6 +51,8 @@ Wanted wanted(const ColumnRule& rule, std::string_view id) {
     for (const auto& source : rule.sources)
         if (const auto* field = std::get_if<BodyField>(&source))
             result.keys.push_back(skeleton(field->tokens.back()));
+        else if (const auto* each = std::get_if<ElementField>(&source); each && !each->tokens.empty())
+            result.keys.push_back(skeleton(each->tokens.back()));
     return result;
 }
 
@@ -58,8 +60,8 @@ Wanted wanted(const ColumnRule& rule, std::string_view id) {
 std::optional<std::string> scalar(const json& value) {
     if (value.is_string())
         return value.get<std::string>();
-    if (value.is_number())
-        return value.dump();
+    if (is_number(value))
+        return scalar_text(value);
     return std::nullopt;
 }
 
@@ -126,20 +128,54 @@ bool found_in_text(std::string_view text, const Wanted& wanted) {
     return wanted.id.size() >= kTellingLength && stands_alone_in(text, wanted.id);
 }
 
+// The values of the mapped fields that are there: of each element, where there are several.
+std::vector<std::string> mapped_values(const ColumnRule& rule, const Mapping& mapping, const json& body,
+                                       const Message& message) {
+    std::vector<std::string> values;
+    const auto add = [&](const json* value) {
+        if (const auto text = value ? scalar(*value) : std::nullopt)
+            values.push_back(*text);
+    };
+    const json* elements = mapping.each ? find(body, mapping.each->tokens) : nullptr;
+    for (const auto& source : rule.sources) {
+        if (const auto* field = std::get_if<BodyField>(&source))
+            add(find(body, field->tokens));
+        else if (const auto* attribute = std::get_if<Attribute>(&source)) {
+            if (const auto found = message.attributes.find(attribute->name);
+                found != message.attributes.end())
+                values.push_back(found->second.value);
+        } else if (std::holds_alternative<MessageField>(source) &&
+                   std::get<MessageField>(source) == MessageField::group_id) {
+            if (!message.group_id.empty())
+                values.push_back(message.group_id);
+        } else if (const auto* each = std::get_if<ElementField>(&source);
+                   each && elements && elements->is_array()) {
+            for (const auto& element : *elements)
+                add(find(element, each->tokens));
+        }
+        if (!values.empty())
+            return values;
+    }
+    return values;
+}
+
 } // namespace
 
-bool mentions(std::string_view body, const ColumnRule& rule, std::string_view id) {
+bool mentions(const Transform& transform, const Message& message, const ColumnRule& rule, std::string_view id,
+              const SameAsId& same) {
     const auto what = wanted(rule, id);
-    const auto parsed = parse_json(body);
+    auto parsed = parse_payload(transform.envelope, transform.encoding, message.body);
     if (!parsed)
-        return found_in_text(body, what);
-    if (parsed.value().is_object())
-        for (const auto& source : rule.sources)
-            if (const auto* field = std::get_if<BodyField>(&source))
-                if (const json* value = find(parsed.value(), field->tokens))
-                    if (const auto text = scalar(*value))
-                        return *text == id;
-    return found_in(parsed.value(), {}, what);
+        parsed = parse_json(message.body);
+    if (!parsed)
+        return found_in_text(message.body, what);
+    bool decided = false;
+    for (const auto& value : mapped_values(rule, transform.mapping, parsed.value(), message)) {
+        if (const auto text = normalised(rule, value); text == id || (same && same(text)))
+            return true;
+        decided = true;
+    }
+    return !decided && found_in(parsed.value(), {}, what);
 }
 
 } // namespace sqs_ingest

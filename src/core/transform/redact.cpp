@@ -25,7 +25,7 @@ std::optional<std::string> token(const Transform& transform, const Keyring* keyr
 }
 
 json shape(const Transform& transform, const Keyring* keyring, const json& value) {
-    json shape = {{"type", value.type_name()}};
+    json shape = {{"type", is_number(value) ? "number" : value.type_name()}};
     if (!value.is_string())
         return shape;
     const auto& text = value.get_ref<const std::string&>();
@@ -66,7 +66,7 @@ std::size_t other_keys(const Mapping& mapping, const json& body) {
 std::string redact(const Transform& transform, const Keyring* keyring, const Message& message) {
     json redacted = {{"bytes", message.body.size()}};
     if (message.body.size() <= kRedactBound) {
-        if (const auto body = parse_body(message.body)) {
+        if (const auto body = parse_payload(transform.envelope, transform.encoding, message.body)) {
             redacted["fields"] = fields(transform, keyring, body.value());
             redacted["other_keys"] = other_keys(transform.mapping, body.value());
         }

@@ -28,8 +28,18 @@ const char* to_string(Reason reason) {
         return "bad_version";
     case Reason::bad_date:
         return "bad_date";
+    case Reason::bad_value:
+        return "bad_value";
+    case Reason::too_many_receives:
+        return "too_many_receives";
     case Reason::too_long:
         return "too_long";
+    case Reason::bad_envelope:
+        return "bad_envelope";
+    case Reason::bad_encoding:
+        return "bad_encoding";
+    case Reason::too_large:
+        return "too_large";
     case Reason::row_error:
         return "row_error";
     }

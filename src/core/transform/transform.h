@@ -1,8 +1,10 @@
-// A message's body to a row: pure, total, and the last place that sees plain personal data.
+// A message to rows: pure, total, and the last place that sees plain personal data.
 #pragma once
 
 #include "core/result.h"
 #include "core/sqs/message.h"
+#include "core/transform/column_type.h"
+#include "core/transform/envelope.h"
 #include "core/transform/mapping.h"
 #include "core/transform/mask.h"
 #include "core/transform/rejection.h"
@@ -13,36 +15,63 @@
 
 namespace sqs_ingest {
 
-// What the target column can hold, as the catalog says. Rows carry text; the database casts integers and
-// dates.
-struct ColumnType {
-    enum class Kind { text, int2, int4, int8, date };
-    Kind kind = Kind::text;
-    std::optional<int> max_characters; // varchar(n)
-};
-
-// One value per column of the mapping, in its order; empty: NULL. Integers are written in decimal, dates as
-// YYYY-MM-DD: what reaches the database always casts.
+// One value per column of the mapping, in its order; empty: NULL. As to_column() writes them.
 struct Row {
     std::vector<std::optional<std::string>> values;
 };
+
+// The bytes that it takes, about.
+std::size_t memory_of(const Row& row);
+
+// What one message becomes: one row, or as many as its array has elements, possibly none.
+using Rows = std::vector<Row>;
 
 struct Transform {
     Mapping mapping;
     std::vector<ColumnType> types; // one per column of the mapping
     MaskMethod mask_method;
+    std::string queue_url = {}; // what "@queue" is
+    Envelope envelope = Envelope::none;
+    BodyEncoding encoding = BodyEncoding::plain;
 };
 
-// Takes a body to a row. `keyring` may be null where the method needs none.
+// What a mapping calls the body: the message's payload, out of its envelope and encoding. Rejections: those
+// of parse_payload(), and invalid_utf8 for a damaged one.
+Result<nlohmann::json, Rejection> body_of(const Transform& transform, const Message& message);
+
+// Of one message, since a small one can have many elements, and a row copies what it takes from the body.
+// Beyond them a message is too_large.
+inline constexpr std::size_t kMaxRows = 10'000;
+inline constexpr std::size_t kMaxRowBytes = 32u << 20; // memory_of() all of them
+
+// Takes a message to rows, all of them or none. `keyring` may be null where no method needs one.
 //
-// A value is a JSON string, number or boolean. A text column takes strings (numbers and booleans by their
-// JSON spelling); an integer column takes integral numbers and strings of digits with an optional minus; a
-// date column takes strings that iso_date() understands. "version" takes strings and non-negative numbers by
-// their JSON spelling (2.3 is "2.3"). "mask" takes strings and numbers. A masked column's value never appears
-// in the Rejection. An integer that parsing rounded (beyond 64 bits) is number_out_of_range as text too:
-// equal masks must mean equal values. Objects and arrays are wrong_type. U+0000 is nul_character (before
-// masking too). Lengths are in code points.
-Result<Row, Rejection> transform(const Transform& transform, const Keyring* keyring, const Message& message);
+// A value is a JSON string, number or boolean; objects and arrays go into columns of JSON and arrays only,
+// and there without steps: else wrong_type. "version" takes strings and non-negative numbers by their JSON
+// spelling (2.3 is "2.3"). "mask" takes strings and numbers. "lower", "trim" and "ip" leave what is no string
+// as it is. A masked column's value never appears in the Rejection. U+0000 is nul_character (before masking
+// too). Lengths are in code points.
+Result<Rows, Rejection> transform(const Transform& transform, const Keyring* keyring, const Message& message);
+
+// A text as the rule's steps before masking leave it: trimmed, in lower case, an address in canonical form.
+// For comparing with what is stored.
+std::string normalised(const ColumnRule& rule, std::string text);
+
+// A value through the rule's steps into its column; the rule does not mask.
+Result<std::string, Reason> through_steps(const ColumnRule& rule, const ColumnType& type,
+                                          nlohmann::json value);
+
+// The same as transform(), told column by column.
+struct ColumnOutcome {
+    std::string source;               // which one the value came from, as the mapping writes it; empty: none
+    std::optional<Reason> rejected;   // else:
+    std::optional<std::string> value; // as it would be stored
+};
+struct Explanation {
+    std::optional<Rejection> rejected;            // of the message as a whole
+    std::vector<std::vector<ColumnOutcome>> rows; // a column per rule
+};
+Explanation explain(const Transform& transform, const Keyring* keyring, const Message& message);
 
 // What a dead letter may show of a body: JSON text in ASCII, without plain values. Takes any body. Per mapped
 // body field that is there: its type, and for strings the length in characters and a mask token (hmac where

@@ -1,0 +1,58 @@
+#include "core/aws/endpoint.h"
+
+#include <array>
+
+namespace sqs_ingest {
+namespace {
+
+struct Partition {
+    std::string_view region_prefix;
+    std::string_view suffix;
+    std::string_view dual_stack_suffix;
+    bool plain_is_fips = false; // GovCloud's ordinary endpoints are its FIPS endpoints
+};
+
+// https://github.com/boto/botocore/blob/develop/botocore/data/partitions.json; the last one takes all others.
+constexpr std::array<Partition, 8> kPartitions{{
+    {"cn-", "amazonaws.com.cn", "api.amazonwebservices.com.cn"},
+    {"us-isob-", "sc2s.sgov.gov", "api.aws.scloud"},
+    {"us-isof-", "csp.hci.ic.gov", "api.aws.hci.ic.gov"},
+    {"us-iso-", "c2s.ic.gov", "api.aws.ic.gov"},
+    {"eu-isoe-", "cloud.adc-e.uk", "api.cloud-aws.adc-e.uk"},
+    {"eusc-", "amazonaws.eu", "api.amazonwebservices.eu"},
+    {"us-gov-", "amazonaws.com", "api.aws", true},
+    {"", "amazonaws.com", "api.aws"},
+}};
+
+const Partition& partition_of(std::string_view region) {
+    for (const Partition& partition : kPartitions)
+        if (region.starts_with(partition.region_prefix))
+            return partition;
+    return kPartitions.back();
+}
+
+} // namespace
+
+Url aws_endpoint(std::string_view service, std::string_view region, EndpointVariant variant) {
+    const Partition& partition = partition_of(region);
+    std::string host(service);
+    const bool fips_host = variant.fips && (variant.dual_stack || !partition.plain_is_fips);
+    host.append(fips_host ? "-fips." : ".").append(region).append(".");
+    host.append(variant.dual_stack ? partition.dual_stack_suffix : partition.suffix);
+    return {.scheme = "https", .host = std::move(host), .port = 0, .path = ""};
+}
+
+bool is_standard_sqs_host(const Url& url) {
+    return url.scheme == "https" && url.port == 0 && region_of_host(url.host).has_value() &&
+           !url.host.starts_with("vpce-");
+}
+
+Url sqs_endpoint(const Url& queue, const std::optional<Url>& configured, EndpointVariant variant) {
+    if (configured)
+        return *configured;
+    if ((!variant.fips && !variant.dual_stack) || !is_standard_sqs_host(queue))
+        return queue;
+    return aws_endpoint("sqs", *region_of_host(queue.host), variant);
+}
+
+} // namespace sqs_ingest

@@ -1,0 +1,180 @@
+#include "core/transform/envelope.h"
+
+#include "core/transform/body.h"
+#include "core/transform/gunzip.h"
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+namespace sqs_ingest {
+
+namespace {
+
+using nlohmann::json;
+
+constexpr std::string_view kSpace = " \t\r\n";
+
+// The six bits of a base64 character of either alphabet.
+std::optional<std::uint32_t> base64_digit(char c) {
+    if (c >= 'A' && c <= 'Z')
+        return c - 'A';
+    if (c >= 'a' && c <= 'z')
+        return c - 'a' + 26;
+    if (c >= '0' && c <= '9')
+        return c - '0' + 52;
+    if (c == '+' || c == '-')
+        return 62;
+    if (c == '/' || c == '_')
+        return 63;
+    return std::nullopt;
+}
+
+std::optional<std::string> from_base64(std::string_view text) {
+    const bool both_alphabets = text.find_first_of("+/") != std::string_view::npos &&
+                                text.find_first_of("-_") != std::string_view::npos;
+    if (both_alphabets)
+        return std::nullopt;
+    std::string bytes;
+    bytes.reserve(text.size() * 3 / 4);
+    std::uint32_t bits = 0;
+    int pending = 0; // bits not yet read
+    std::size_t digits = 0, padding = 0;
+    for (const char c : text) {
+        if (kSpace.find(c) != std::string_view::npos)
+            continue;
+        if (c == '=') {
+            ++padding;
+            continue;
+        }
+        const auto digit = base64_digit(c);
+        if (!digit || padding > 0)
+            return std::nullopt;
+        ++digits;
+        bits = bits << 6 | *digit;
+        pending += 6;
+        if (pending >= 8) {
+            pending -= 8;
+            bytes += static_cast<char>(bits >> pending & 0xFF);
+        }
+    }
+    const bool unused_bits_are_zero = (bits & ((1u << pending) - 1)) == 0;
+    const bool length_fits =
+        digits % 4 != 1 && (padding == 0 || (padding <= 2 && (digits + padding) % 4 == 0));
+    if (!unused_bits_are_zero || !length_fits)
+        return std::nullopt;
+    return bytes;
+}
+
+Result<std::string, Rejection> unpacked_gzip(std::string_view bytes) {
+    auto text = gunzip(bytes, kMaxPayload);
+    if (text)
+        return std::move(text).value();
+    return Rejection{text.error() == GunzipError::too_large ? Reason::too_large : Reason::bad_encoding, {}};
+}
+
+Result<json, Rejection> decode(BodyEncoding encoding, std::string_view text) {
+    if (encoding == BodyEncoding::plain)
+        return parse_body(text);
+    const auto bytes = from_base64(text);
+    if (!bytes)
+        return Rejection{Reason::bad_encoding, {}};
+    if (encoding == BodyEncoding::base64)
+        return bytes->size() > kMaxPayload ? Rejection{Reason::too_large, {}} : parse_body(*bytes);
+    const auto unpacked = unpacked_gzip(*bytes);
+    if (!unpacked)
+        return unpacked.error();
+    return parse_body(unpacked.value());
+}
+
+// The envelope itself. What is no JSON object is no envelope; what is wrong inside of it keeps its name.
+Result<json, Rejection> open_envelope(std::string_view body) {
+    auto envelope = parse_body(body);
+    if (!envelope &&
+        (envelope.error().reason == Reason::not_json || envelope.error().reason == Reason::not_object))
+        return Rejection{Reason::bad_envelope, {}};
+    return envelope;
+}
+
+Result<json, Rejection> payload_of_notification(BodyEncoding encoding, std::string_view body) {
+    const auto notification = open_envelope(body);
+    if (!notification)
+        return notification.error();
+    const auto type = notification.value().find("Type");
+    if (type == notification.value().end() || *type != "Notification")
+        return Rejection{Reason::bad_envelope, "Type"};
+    const auto message = notification.value().find("Message");
+    if (message == notification.value().end() || !message->is_string())
+        return Rejection{Reason::bad_envelope, "Message"};
+    return decode(encoding, message->get_ref<const std::string&>());
+}
+
+Result<json, Rejection> payload_of_event(std::string_view body) {
+    auto event = open_envelope(body);
+    if (!event)
+        return event;
+    const auto detail = event.value().find("detail");
+    if (detail == event.value().end() || !detail->is_object())
+        return Rejection{Reason::bad_envelope, "detail"};
+    return std::move(*detail);
+}
+
+} // namespace
+
+std::optional<Envelope> parse_envelope(std::string_view name) {
+    for (const auto envelope : {Envelope::none, Envelope::sns, Envelope::eventbridge}) {
+        if (name == to_string(envelope))
+            return envelope;
+    }
+    return std::nullopt;
+}
+
+std::optional<BodyEncoding> parse_body_encoding(std::string_view name) {
+    for (const auto encoding : {BodyEncoding::plain, BodyEncoding::base64, BodyEncoding::gzip_base64}) {
+        if (name == to_string(encoding))
+            return encoding;
+    }
+    return std::nullopt;
+}
+
+const char* to_string(Envelope envelope) {
+    switch (envelope) {
+    case Envelope::none:
+        return "none";
+    case Envelope::sns:
+        return "sns";
+    case Envelope::eventbridge:
+        return "eventbridge";
+    }
+    return "unknown";
+}
+
+const char* to_string(BodyEncoding encoding) {
+    switch (encoding) {
+    case BodyEncoding::plain:
+        return "plain";
+    case BodyEncoding::base64:
+        return "base64";
+    case BodyEncoding::gzip_base64:
+        return "gzip+base64";
+    }
+    return "unknown";
+}
+
+bool go_together(Envelope envelope, BodyEncoding encoding) {
+    return envelope != Envelope::eventbridge || encoding == BodyEncoding::plain;
+}
+
+Result<json, Rejection> parse_payload(Envelope envelope, BodyEncoding encoding, std::string_view body) {
+    switch (envelope) {
+    case Envelope::none:
+        return decode(encoding, body);
+    case Envelope::sns:
+        return payload_of_notification(encoding, body);
+    case Envelope::eventbridge:
+        return payload_of_event(body);
+    }
+    return Rejection{Reason::bad_envelope, {}};
+}
+
+} // namespace sqs_ingest

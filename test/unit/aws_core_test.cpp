@@ -1,0 +1,201 @@
+// Pure parts of AWS's credentials: timestamps, documents, STS's forms and answers, hosts, when to refresh.
+#include "core/aws/endpoint.h"
+#include "core/aws/issued_credentials.h"
+#include "core/aws/sts.h"
+#include "core/aws/timestamp.h"
+#include "core/policy/refresh.h"
+
+#include <gtest/gtest.h>
+
+namespace sqs_ingest {
+namespace {
+
+TEST(TimestampTest, iso_8601_is_read_in_its_usual_spellings) {
+    constexpr std::int64_t kTime = 1'795'257'000'000; // 2026-11-21 10:30:00 UTC
+    EXPECT_EQ(parse_timestamp("2026-11-21T10:30:00Z"), kTime);
+    EXPECT_EQ(parse_timestamp("2026-11-21T10:30:00"), kTime);
+    EXPECT_EQ(parse_timestamp("2026-11-21 10:30:00Z"), kTime);
+    EXPECT_EQ(parse_timestamp("2026-11-21T10:30:00.25Z"), kTime + 250);
+    EXPECT_EQ(parse_timestamp("2026-11-21T10:30:00.123456789+00:00"), kTime + 123);
+    EXPECT_EQ(parse_timestamp("2026-11-21T12:30:00+02:00"), kTime);
+    EXPECT_EQ(parse_timestamp("2026-11-21T05:00:00-0530"), kTime);
+}
+
+TEST(TimestampTest, what_is_no_timestamp_is_refused) {
+    for (const char* text :
+         {"", "soon", "2026-11-21", "2026-13-21T10:30:00Z", "2026-02-30T10:30:00Z", "2026-11-21T24:30:00Z",
+          "2026-11-21T10:30Z", "2026-11-21T10:30:00Q", "2026-11-21T10:30:00+2", "1764585000",
+          "2026-11-21T10:30:00Z and more", "-026-11-21T10:30:00Z"})
+        EXPECT_EQ(parse_timestamp(text), std::nullopt) << text;
+}
+
+TEST(TimestampTest, a_timestamp_is_written_as_it_is_read) {
+    EXPECT_EQ(format_timestamp(*parse_timestamp("2028-02-29T23:59:59.9Z")), "2028-02-29T23:59:59Z");
+}
+
+TEST(IssuedCredentialsTest, a_metadata_document_is_read) {
+    const auto issued = parse_metadata_document(
+        R"({"Code":"Success","Type":"AWS-HMAC","AccessKeyId":"AKID","SecretAccessKey":"secret",)"
+        R"("Token":"token","Expiration":"2026-11-21T10:30:00Z"})");
+    ASSERT_TRUE(issued.ok());
+    EXPECT_EQ(issued.value().keys, (Credentials{"AKID", "secret", "token"}));
+    EXPECT_EQ(issued.value().expires_at_ms, parse_timestamp("2026-11-21T10:30:00Z"));
+}
+
+TEST(IssuedCredentialsTest, a_document_that_lacks_something_says_what_and_nothing_else) {
+    const auto error = [](const char* text) {
+        const auto issued = parse_metadata_document(text);
+        return issued.ok() ? "none" : issued.error();
+    };
+    EXPECT_EQ(error("<html>S3CRET</html>"), "is no JSON object");
+    EXPECT_EQ(error("[]"), "is no JSON object");
+    EXPECT_EQ(error(R"({"Code":"Failed","Message":"S3CRET"})"), "has another Code than \"Success\"");
+    EXPECT_EQ(error(R"({"SecretAccessKey":"S3CRET"})"), "has no AccessKeyId");
+    EXPECT_EQ(error(R"({"AccessKeyId":"A"})"), "has no SecretAccessKey");
+    EXPECT_EQ(error(R"({"AccessKeyId":7,"SecretAccessKey":"S3CRET"})"), "has no AccessKeyId");
+    EXPECT_EQ(error(R"({"AccessKeyId":"A","SecretAccessKey":"S3CRET","Expiration":"S3CRET"})"),
+              "has an Expiration that is no ISO 8601 timestamp");
+    EXPECT_EQ(error("{\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"S\",\"Token\":\"a\\r\\nHost: b\"}"),
+              "has characters in its AccessKeyId or Token that no HTTP header can hold");
+}
+
+TEST(IssuedCredentialsTest, a_process_document_needs_its_version_but_no_expiration) {
+    const auto issued =
+        parse_process_document(R"({"Version":1,"AccessKeyId":"A","SecretAccessKey":"S","SessionToken":"T"})");
+    ASSERT_TRUE(issued.ok());
+    EXPECT_EQ(issued.value().keys.session_token, "T");
+    EXPECT_EQ(issued.value().expires_at_ms, std::nullopt);
+    for (const char* text : {R"({"AccessKeyId":"A","SecretAccessKey":"S"})",
+                             R"({"Version":2,"AccessKeyId":"A","SecretAccessKey":"S"})",
+                             R"({"Version":"1","AccessKeyId":"A","SecretAccessKey":"S"})"})
+        EXPECT_FALSE(parse_process_document(text).ok()) << text;
+}
+
+TEST(StsTest, a_role_becomes_a_form) {
+    EXPECT_EQ(encode_assume_role({"arn:aws:iam::1:role/a", "name"}),
+              "Action=AssumeRole&Version=2011-06-15&RoleArn=arn%3Aaws%3Aiam%3A%3A1%3Arole%2Fa"
+              "&RoleSessionName=name");
+    EXPECT_EQ(encode_assume_role({"r", "n", "a b&c=d", 900}),
+              "Action=AssumeRole&Version=2011-06-15&RoleArn=r&RoleSessionName=n&DurationSeconds=900"
+              "&ExternalId=a%20b%26c%3Dd");
+    EXPECT_EQ(encode_assume_role_with_web_identity({"r", "n"}, "e+J/=."),
+              "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn=r&RoleSessionName=n"
+              "&WebIdentityToken=e%2BJ%2F%3D.");
+}
+
+TEST(StsTest, any_text_becomes_a_session_name_that_aws_accepts) {
+    EXPECT_EQ(role_session_name("sqs_ingest-user_logins"), "sqs_ingest-user_logins");
+    EXPECT_EQ(role_session_name("a name/with: more"), "a-name-with--more");
+    EXPECT_EQ(role_session_name("\xC3\xA4"), "--");
+    EXPECT_EQ(role_session_name(""), "--");
+    EXPECT_EQ(role_session_name(std::string(100, 'x')).size(), 64u);
+}
+
+constexpr const char* kAnswer =
+    R"(<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult>)"
+    R"(<AssumedRoleUser><Arn>arn</Arn></AssumedRoleUser><Credentials><AccessKeyId>ASIA</AccessKeyId>)"
+    R"(<SecretAccessKey>a&amp;b</SecretAccessKey><SessionToken>token</SessionToken>)"
+    R"(<Expiration>2026-11-21T10:30:00Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>)";
+
+TEST(StsTest, an_answer_holds_credentials) {
+    const auto issued = decode_assumed_role(200, kAnswer);
+    ASSERT_TRUE(issued.ok());
+    EXPECT_EQ(issued.value().keys, (Credentials{"ASIA", "a&b", "token"}));
+    EXPECT_EQ(issued.value().expires_at_ms, parse_timestamp("2026-11-21T10:30:00Z"));
+}
+
+TEST(StsTest, an_answer_that_is_cut_anywhere_is_an_error) {
+    const std::string answer = kAnswer;
+    for (std::size_t size = 0; size < answer.find("</Expiration>"); ++size)
+        EXPECT_FALSE(decode_assumed_role(200, answer.substr(0, size)).ok()) << size;
+}
+
+TEST(StsTest, a_refusal_keeps_its_code) {
+    const auto issued = decode_assumed_role(
+        403,
+        "<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code>"
+        "<Message>User x is not authorized to perform: sts:AssumeRole</Message></Error></ErrorResponse>");
+    ASSERT_FALSE(issued.ok());
+    EXPECT_EQ(issued.error().code, "AccessDenied");
+    EXPECT_EQ(issued.error().message, "User x is not authorized to perform: sts:AssumeRole");
+}
+
+std::string host(const char* region, EndpointVariant variant = {}) {
+    return aws_endpoint("sqs", region, variant).origin();
+}
+
+TEST(EndpointTest, each_variant_has_its_host) {
+    constexpr EndpointVariant kFips{.fips = true}, kDual{.dual_stack = true}, kBoth{true, true};
+    EXPECT_EQ(host("eu-west-1"), "https://sqs.eu-west-1.amazonaws.com");
+    EXPECT_EQ(host("us-east-1", kFips), "https://sqs-fips.us-east-1.amazonaws.com");
+    EXPECT_EQ(host("us-east-1", kDual), "https://sqs.us-east-1.api.aws");
+    EXPECT_EQ(host("us-east-1", kBoth), "https://sqs-fips.us-east-1.api.aws");
+    EXPECT_EQ(host("cn-north-1"), "https://sqs.cn-north-1.amazonaws.com.cn");
+    EXPECT_EQ(host("cn-north-1", kDual), "https://sqs.cn-north-1.api.amazonwebservices.com.cn");
+    EXPECT_EQ(host("us-gov-west-1", kFips), "https://sqs.us-gov-west-1.amazonaws.com");
+    EXPECT_EQ(host("us-gov-west-1", kBoth), "https://sqs-fips.us-gov-west-1.api.aws");
+    EXPECT_EQ(host("us-iso-east-1"), "https://sqs.us-iso-east-1.c2s.ic.gov");
+    EXPECT_EQ(host("us-isob-east-1"), "https://sqs.us-isob-east-1.sc2s.sgov.gov");
+    EXPECT_EQ(host("eusc-de-east-1"), "https://sqs.eusc-de-east-1.amazonaws.eu");
+    EXPECT_EQ(aws_endpoint("sts", "eu-west-1").origin(), "https://sts.eu-west-1.amazonaws.com");
+}
+
+std::string endpoint(const char* queue, EndpointVariant variant, const char* configured = nullptr) {
+    const auto url = configured ? std::optional(parse_url(configured).value()) : std::nullopt;
+    return sqs_endpoint(parse_url(queue).value(), url, variant).origin();
+}
+
+TEST(EndpointTest, a_variant_replaces_a_standard_host_only) {
+    constexpr EndpointVariant kFips{.fips = true};
+    EXPECT_EQ(endpoint("https://sqs.us-east-2.amazonaws.com/1/q", {}), "https://sqs.us-east-2.amazonaws.com");
+    EXPECT_EQ(endpoint("https://sqs.us-east-2.amazonaws.com/1/q", kFips),
+              "https://sqs-fips.us-east-2.amazonaws.com");
+    EXPECT_EQ(endpoint("https://queue.amazonaws.com/1/q", kFips), "https://sqs-fips.us-east-1.amazonaws.com");
+    for (const char* queue :
+         {"https://vpce-0a.sqs.us-east-2.vpce.amazonaws.com/1/q", "http://127.0.0.1:9324/1/q",
+          "https://sqs.us-east-2.amazonaws.com:8443/1/q", "http://sqs.us-east-2.amazonaws.com/1/q"})
+        EXPECT_EQ(endpoint(queue, kFips), parse_url(queue).value().origin());
+}
+
+TEST(EndpointTest, what_is_configured_wins_over_a_variant) {
+    EXPECT_EQ(endpoint("https://sqs.us-east-2.amazonaws.com/1/q", {.fips = true}, "http://localhost:4566"),
+              "http://localhost:4566");
+}
+
+constexpr std::int64_t kMinute = 60'000;
+
+TEST(RefreshTest, an_hour_is_refreshed_a_quarter_of_an_hour_ahead_and_used_to_its_end) {
+    const auto times = refresh_times(0, 60 * kMinute, 0.0);
+    EXPECT_EQ(times.refresh_at, 45 * kMinute);
+    EXPECT_EQ(times.usable_until, 60 * kMinute - 10'000);
+}
+
+TEST(RefreshTest, half_a_day_is_refreshed_a_quarter_of_an_hour_ahead_too) {
+    EXPECT_EQ(refresh_times(0, 12 * 60 * kMinute, 0.0).refresh_at, (12 * 60 - 15) * kMinute);
+}
+
+TEST(RefreshTest, a_short_session_is_not_refreshed_all_the_time) {
+    EXPECT_GE(refresh_times(0, 15 * kMinute, 0.999).refresh_at, 10 * kMinute);
+    EXPECT_LT(refresh_times(0, 15 * kMinute, 0.0).refresh_at, 12 * kMinute);
+}
+
+TEST(RefreshTest, jitter_only_brings_it_forward) {
+    for (const double random : {0.0, 0.3, 0.999}) {
+        const auto at = refresh_times(0, 60 * kMinute, random).refresh_at;
+        EXPECT_LE(at, 45 * kMinute);
+        EXPECT_GE(at, 40 * kMinute);
+    }
+}
+
+TEST(RefreshTest, the_times_are_in_order_however_short_the_life_is) {
+    for (const std::int64_t life : {0ll, 1ll, 100ll, 2'000ll, 30'000ll}) {
+        const auto times = refresh_times(1'000, 1'000 + life, 0.999);
+        EXPECT_LE(times.refresh_at, times.usable_until);
+        EXPECT_LE(times.usable_until, 1'000 + life);
+        EXPECT_GE(times.refresh_at, 1'000);
+    }
+    EXPECT_LE(refresh_times(10'000, 5'000, 0.5).usable_until, 5'000) << "it had expired before it came";
+}
+
+} // namespace
+} // namespace sqs_ingest
