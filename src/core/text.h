@@ -1,9 +1,22 @@
 // Small things about texts that several files need.
 #pragma once
 
+#include <string>
 #include <string_view>
 
 namespace sqs_ingest {
+
+// A to Z as a to z, whatever the locale of the process.
+inline char ascii_lower(char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+}
+
+inline std::string ascii_lower(std::string_view text) {
+    std::string out(text);
+    for (char& c : out)
+        c = ascii_lower(c);
+    return out;
+}
 
 // True: the text began with `prefix`, which is gone now.
 inline bool remove_prefix(std::string_view& text, std::string_view prefix) {

@@ -2,6 +2,7 @@
 // which may lead out once more, in the other protocol.
 #include "net/sqs_client.h"
 
+#include "core/overloaded.h"
 #include "core/sqs/utf8.h"
 
 #include <algorithm>
@@ -66,11 +67,6 @@ CredentialsOptions with_region(CredentialsOptions credentials, const std::string
 }
 
 // One action's requests and answers.
-template<class... Functions>
-struct Overloaded : Functions... {
-    using Functions::operator()...;
-};
-
 milliseconds total_timeout(const Request& request) {
     const auto* receive = std::get_if<ReceiveRequest>(&request);
     return kAnswerTimeout + std::chrono::seconds(receive ? receive->wait_seconds : 0);

@@ -1,5 +1,6 @@
 #include "pg/built_in.h"
 
+#include "pg/dead_letters.h"
 #include "pg/spi.h"
 
 namespace sqs_ingest::pg {
@@ -40,17 +41,10 @@ void create_built_in_pipeline(const Extension& extension) {
         throw make_error(ERRCODE_UNDEFINED_TABLE, "the target table \"user_logins\" could not be made",
                          "Check search_path: its first schema must be one where tables can be made.");
     const auto row = built_in_row(*target);
-    const bool sees_all = ask_pg([] { return superuser(); });
+    require_no_orphans(extension, row.name,
+                       "A superuser decides: sqs_ingest_purge('" + row.name +
+                           "', older_than => '0'), or the first start.");
     AsExtensionOwner as_owner(extension);
-    if (!sees_all &&
-        !query("SELECT FROM " + extension.table("sqs_ingest_dead_letter") + " WHERE pipeline = $1 LIMIT 1",
-               {row.name})
-             .empty())
-        throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                         "an earlier pipeline \"" + row.name +
-                             "\" has left dead letters, which its next owner could open",
-                         "A superuser decides: sqs_ingest_purge('" + row.name +
-                             "', older_than => '0'), or the first start.");
     query("INSERT INTO " + extension.table("sqs_ingest_pipeline") +
               " (name, owner, target, columns, mask_method)"
               " VALUES ($1, $2::pg_catalog.oid::pg_catalog.regrole, $3, $4::pg_catalog.jsonb, $5)",

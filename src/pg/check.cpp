@@ -9,6 +9,7 @@
 #include "pg/background.h"
 #include "pg/built_in.h"
 #include "pg/durability.h"
+#include "pg/encoding.h"
 #include "pg/epoch.h"
 #include "pg/json_text.h"
 #include "pg/keyring.h"
@@ -391,10 +392,6 @@ Datum sqs_ingest_check(PG_FUNCTION_ARGS) {
     const char* name = text_to_cstring(PG_GETARG_TEXT_PP(0));
     pg_entry([&] { put_items(result, name); });
     return Datum(0);
-}
-
-static char* to_utf8(char* text) {
-    return pg_server_to_any(text, static_cast<int>(strlen(text)), PG_UTF8);
 }
 
 // (pipeline, body, sent_at), and maybe (…, attributes, group_id).

@@ -4,6 +4,7 @@
 #include "core/transform/seal.h"
 #include "pg/background.h"
 #include "pg/dead_letters.h"
+#include "pg/encoding.h"
 #include "pg/json_text.h"
 #include "pg/keyring.h"
 #include "pg/preconditions.h"
@@ -160,17 +161,15 @@ std::int64_t purge(DeadLetterFilter filter) {
 
 // --- forget
 
-// The column that the mapping marks; in mappings of older versions the one named user_id.
-const ColumnRule& user_rule(const Pipeline& pipeline) {
-    const ColumnRule* by_name = nullptr;
-    for (const auto& rule : pipeline.mapping.columns) {
-        if (rule.user)
-            return rule;
-        if (rule.column == kUserColumn)
-            by_name = &rule;
-    }
-    if (by_name)
-        return *by_name;
+// The position of the column that the mapping marks; in mappings of older versions of the one named user_id.
+std::size_t user_column(const Pipeline& pipeline) {
+    const auto& columns = pipeline.mapping.columns;
+    auto found = std::find_if(columns.begin(), columns.end(), [](const auto& rule) { return rule.user; });
+    if (found == columns.end())
+        found = std::find_if(columns.begin(), columns.end(),
+                             [](const auto& rule) { return rule.column == kUserColumn; });
+    if (found != columns.end())
+        return static_cast<std::size_t>(found - columns.begin());
     throw make_error(
         ERRCODE_UNDEFINED_COLUMN,
         "no column of pipeline \"" + pipeline.row.name + "\" is marked as the user's",
@@ -208,11 +207,11 @@ Comparison comparison_of(Oid declared) {
     return comparison;
 }
 
-std::int64_t delete_rows(const Pipeline& pipeline, const ColumnRule& rule,
+std::int64_t delete_rows(const Pipeline& pipeline, std::size_t position,
                          const std::vector<std::string>& values) {
     const Oid table = lock_target(pipeline);
     const auto columns = read_columns(pipeline, table);
-    const auto position = static_cast<std::size_t>(&rule - pipeline.mapping.columns.data());
+    const std::string& column = pipeline.mapping.columns[position].column;
     auto texts = nlohmann::json::array(); // those that the column can hold
     for (const auto& value : values)
         if (auto text = to_column(value, columns.types[position]))
@@ -221,8 +220,8 @@ std::int64_t delete_rows(const Pipeline& pipeline, const ColumnRule& rule,
     const auto comparison = ask_pg([&] { return comparison_of(columns.declared[position].type); });
     const std::string type = comparison.type;
     const auto rows = query("WITH gone AS (DELETE FROM " + qualified_name_of(table) + " WHERE " +
-                                quote_identifier(rule.column.c_str()) + "::" + type + " " +
-                                comparison.equals + " ANY (ARRAY(SELECT e::" + type +
+                                quote_identifier(column.c_str()) + "::" + type + " " + comparison.equals +
+                                " ANY (ARRAY(SELECT e::" + type +
                                 " FROM pg_catalog.jsonb_array_elements_text($1::pg_catalog.jsonb) e))"
                                 " RETURNING 1) SELECT pg_catalog.count(*)::pg_catalog.text FROM gone",
                             {json_text(texts)});
@@ -245,8 +244,7 @@ bool are_equal(const std::string& one, const std::string& other, const TargetCol
         Oid input, parameter;
         getTypeInputInfo(column.type, &input, &parameter);
         const auto value_of = [&](const std::string& text) {
-            char* server = pg_any_to_server(text.c_str(), static_cast<int>(text.size()), PG_UTF8);
-            return OidInputFunctionCall(input, server, parameter, column.modifier);
+            return OidInputFunctionCall(input, to_server(text.c_str()), parameter, column.modifier);
         };
         return DatumGetBool(FunctionCall2Coll(const_cast<FmgrInfo*>(&type->eq_opr_finfo),
                                               DEFAULT_COLLATION_OID, value_of(one), value_of(other)));
@@ -254,14 +252,12 @@ bool are_equal(const std::string& one, const std::string& other, const TargetCol
 }
 
 void forget_dead_letters(const Extension& extension, const Pipeline& pipeline, const Keyring& keyring,
-                         const std::string& user_id, const ColumnRule& stored_rule, Forgotten& total) {
+                         const std::string& user_id, std::size_t position, Forgotten& total) {
     DeadLetterFilter all;
     all.pipeline = pipeline.row.name;
     const auto columns = read_columns(pipeline, lock_target(pipeline));
     const auto how = transform_for(pipeline, columns.types);
-    const auto& rule =
-        how.mapping.columns[static_cast<std::size_t>(&stored_rule - pipeline.mapping.columns.data())];
-    const auto position = static_cast<std::size_t>(&rule - how.mapping.columns.data());
+    const auto& rule = how.mapping.columns[position];
     const auto id = rule.mask() ? Result<std::string, Reason>(Reason::bad_value)
                                 : to_column(user_id, columns.types[position]);
     const auto same = [&](const std::string& value) {
@@ -300,13 +296,14 @@ std::string forget(const std::string& name, std::string user_id) {
     require_being_owner(row, "sqs_ingest_forget()");
     const auto pipeline = require_resolved(row, NeedsQueue::no);
     const Keyring& keyring = verified_keyring();
-    const auto& rule = user_rule(pipeline);
+    const auto position = user_column(pipeline);
+    const auto& rule = pipeline.mapping.columns[position];
     user_id = normalised(rule, std::move(user_id));
 
     // Dead letters first: a redrive under way is waited for, and the rows that it makes are found below.
     Forgotten total;
-    forget_dead_letters(extension, pipeline, keyring, user_id, rule, total);
-    total.rows = delete_rows(pipeline, rule, stored_forms(rule, pipeline, keyring, user_id));
+    forget_dead_letters(extension, pipeline, keyring, user_id, position, total);
+    total.rows = delete_rows(pipeline, position, stored_forms(rule, pipeline, keyring, user_id));
     if (total.closed > 0)
         say_closed(total.closed, total.why_closed);
     return nlohmann::json{{"rows", total.rows}, {"dead_letters", total.letters}, {"not_opened", total.closed}}
@@ -370,8 +367,7 @@ Datum sqs_ingest_purge(PG_FUNCTION_ARGS) {
 PG_FUNCTION_INFO_V1(sqs_ingest_forget);
 Datum sqs_ingest_forget(PG_FUNCTION_ARGS) {
     using namespace sqs_ingest::pg;
-    char* user_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
-    user_id = pg_server_to_any(user_id, static_cast<int>(strlen(user_id)), PG_UTF8);
+    const char* user_id = to_utf8(text_to_cstring(PG_GETARG_TEXT_PP(0)));
     const char* name = text_to_cstring(PG_GETARG_TEXT_PP(1));
     PreventCommandIfReadOnly("sqs_ingest_forget()");
     return pg_entry([&] {

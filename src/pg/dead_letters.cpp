@@ -4,6 +4,7 @@
 #include "core/transform/metadata.h"
 #include "core/transform/rejection.h"
 #include "core/transform/seal.h"
+#include "pg/encoding.h"
 #include "pg/spi.h"
 
 namespace sqs_ingest::pg {
@@ -31,11 +32,6 @@ std::string from_hex(const std::string& digits) {
     return bytes;
 }
 
-// From the database's encoding.
-std::string to_utf8(const std::string& text) {
-    return ask_pg([&] { return pg_server_to_any(text.c_str(), static_cast<int>(text.size()), PG_UTF8); });
-}
-
 // Apart from the body's, so that the one is not taken for the other.
 std::string metadata_id(const Message& message) {
     return message.message_id + "/metadata";
@@ -44,7 +40,7 @@ std::string metadata_id(const Message& message) {
 DeadLetter open(const TextRow& row, const Keyring& keyring) {
     DeadLetter letter;
     letter.id = std::stoll(*row[0]);
-    letter.message.message_id = to_utf8(*row[1]);
+    letter.message.message_id = ask_pg([&] { return to_utf8(row[1]->c_str()); });
     if (row[2])
         letter.message.sent_at_ms = std::stoll(*row[2]);
     letter.message.receive_count = std::stoi(*row[3]);
@@ -66,6 +62,19 @@ DeadLetter open(const TextRow& row, const Keyring& keyring) {
 }
 
 } // namespace
+
+void require_no_orphans(const Extension& extension, const std::string& pipeline, const std::string& hint) {
+    if (ask_pg([] { return superuser(); }))
+        return;
+    AsExtensionOwner as_owner(extension);
+    if (!query("SELECT FROM " + extension.table("sqs_ingest_dead_letter") + " WHERE pipeline = $1 LIMIT 1",
+               {pipeline})
+             .empty())
+        throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                         "an earlier pipeline \"" + pipeline +
+                             "\" has left dead letters, which its next owner could open",
+                         hint);
+}
 
 bool keeps_metadata(const Extension& extension) {
     const std::string table = extension.table("sqs_ingest_dead_letter");

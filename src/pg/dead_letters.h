@@ -34,6 +34,10 @@ std::vector<DeadLetter> next_dead_letters(const Extension& extension, const Dead
                                           const Keyring& keyring, std::int64_t after, Lock lock,
                                           std::int64_t at_most = 100);
 
+// Refuses a pipeline's name to all but a superuser while dead letters of an earlier one stand under it: its
+// next owner could open them. Needs an SPI connection.
+void require_no_orphans(const Extension& extension, const std::string& pipeline, const std::string& hint);
+
 // Whether the table has a place for sealed metadata: not in version 1.0 of the extension.
 bool keeps_metadata(const Extension& extension);
 

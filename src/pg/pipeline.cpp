@@ -101,11 +101,6 @@ constexpr std::pair<const char*, OnConflict> kOnConflict[] = {{"dead_letter", On
                                                               {"nothing", OnConflict::nothing},
                                                               {"update", OnConflict::update}};
 
-bool is_mapped(const Mapping& mapping, const std::string& column) {
-    return std::any_of(mapping.columns.begin(), mapping.columns.end(),
-                       [&](const ColumnRule& rule) { return rule.column == column; });
-}
-
 // The table's constraints let no other names in; a newer version of the extension might.
 std::optional<Obstacle> resolve_options(Pipeline& pipeline) {
     const PipelineRow& row = pipeline.row;
@@ -129,7 +124,7 @@ std::optional<Obstacle> resolve_options(Pipeline& pipeline) {
             pipeline.conflict_columns.push_back(column.is_string() ? column.get<std::string>() : "");
     if (pipeline.on_conflict == OnConflict::update)
         for (const auto& key : pipeline.conflict_columns)
-            if (!is_mapped(pipeline.mapping, key))
+            if (!pipeline.mapping.has_column(key))
                 return Obstacle{"column \"" + key + "\" of conflict_columns is not mapped in pipeline \"" +
                                     row.name + "\"",
                                 "Map it, or name the columns of another unique constraint."};

@@ -4,6 +4,7 @@
 // out when the transaction commits. Before that everything is tried that can be tried without the queue.
 #include "pg/as_pipeline_owner.h"
 #include "pg/control.h"
+#include "pg/dead_letters.h"
 #include "pg/json_text.h"
 #include "pg/keyring.h"
 #include "pg/preconditions.h"
@@ -154,28 +155,15 @@ void explaining_refusals(F f) {
     }
 }
 
-// Dead letters of an earlier pipeline of that name would be its next owner's to open.
-void require_no_orphans(const Extension& extension, const std::string& name) {
-    if (ask_pg([] { return superuser(); }))
-        return;
-    AsExtensionOwner as_owner(extension);
-    if (!query("SELECT FROM " + extension.table("sqs_ingest_dead_letter") + " WHERE pipeline = $1 LIMIT 1",
-               {name})
-             .empty())
-        throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                         "an earlier pipeline \"" + name +
-                             "\" has left dead letters, which its next owner could open",
-                         "Choose another name, or let a superuser call sqs_ingest_purge('" + name +
-                             "', older_than => '0').");
-}
-
 std::string create(const Arguments& arguments) {
     const auto extension = lock_extension();
     SpiConnection spi;
     lock_enabled_pipelines(); // one at a time: the table's trigger grants
     if (read_pipeline(extension, arguments.name))
         refuse_name();
-    require_no_orphans(extension, arguments.name);
+    require_no_orphans(extension, arguments.name,
+                       std::string("Choose another name, or let a superuser call sqs_ingest_purge('") +
+                           arguments.name + "', older_than => '0').");
     json row = changes_of(arguments);
     if (!row.contains("columns")) {
         const auto inferred = mapping_of_table(arguments.target);

@@ -5,6 +5,7 @@
 #include "pg/arrays.h"
 #include "pg/dead_letters.h"
 #include "pg/durability.h"
+#include "pg/encoding.h"
 #include "pg/epoch.h"
 #include "pg/keyring.h"
 #include "pg/spi.h"
@@ -443,8 +444,7 @@ int refusal_of(const std::string& value, const TargetColumns::Declared& column) 
         call_pg([&] {
             Oid input, parameter;
             getTypeInputInfo(column.type, &input, &parameter);
-            char* text = pg_any_to_server(value.c_str(), static_cast<int>(value.size()), PG_UTF8);
-            OidInputFunctionCall(input, text, parameter, column.modifier);
+            OidInputFunctionCall(input, to_server(value.c_str()), parameter, column.modifier);
         });
         return 0;
     } catch (const PgError& error) {

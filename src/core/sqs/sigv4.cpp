@@ -2,6 +2,7 @@
 
 #include "core/digest.h"
 #include "core/sqs/uri_encode.h"
+#include "core/text.h"
 
 #include <algorithm>
 #include <chrono>
@@ -94,14 +95,6 @@ std::string canonical_query(std::string_view query) {
     return out;
 }
 
-std::string lower_case(std::string_view text) {
-    std::string out(text);
-    for (char& c : out)
-        if (c >= 'A' && c <= 'Z')
-            c = static_cast<char>(c - 'A' + 'a');
-    return out;
-}
-
 // Without space around it, and with one space for each run of spaces or line folding within.
 std::string canonical_value(std::string_view value) {
     std::string out;
@@ -124,7 +117,7 @@ std::string canonical_value(std::string_view value) {
 std::map<std::string, std::string> canonical_headers(const Headers& headers) {
     std::map<std::string, std::string> canonical;
     for (const auto& [name, value] : headers) {
-        const auto [entry, first] = canonical.try_emplace(lower_case(name), canonical_value(value));
+        const auto [entry, first] = canonical.try_emplace(ascii_lower(name), canonical_value(value));
         if (!first)
             entry->second.append(",").append(canonical_value(value));
     }

@@ -21,19 +21,9 @@ bool is_hex_digit(char c) {
     return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
 }
 
-char lower(char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-}
-
-std::string lower(std::string_view text) {
-    std::string out(text);
-    std::transform(out.begin(), out.end(), out.begin(), [](char c) { return lower(c); });
-    return out;
-}
-
 // RFC 3986, 2.3 and 2.2.
 bool is_unreserved_or_sub_delim(char c) {
-    return is_digit(c) || (lower(c) >= 'a' && lower(c) <= 'z') ||
+    return is_digit(c) || (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z') ||
            std::string_view("-._~!$&'()*+,;=").find(c) != std::string_view::npos;
 }
 
@@ -113,7 +103,7 @@ Result<Url, std::string> parse_url(std::string_view text) {
     if (separator == std::string_view::npos)
         return std::string("has no scheme (http or https)");
     Url url;
-    url.scheme = lower(text.substr(0, separator));
+    url.scheme = ascii_lower(text.substr(0, separator));
     if (url.scheme != "http" && url.scheme != "https")
         return std::string("has another scheme than http or https");
     text.remove_prefix(separator + 3);
@@ -135,7 +125,7 @@ Result<Url, std::string> parse_url(std::string_view text) {
     // signed.
     if (!is_ipv6_literal(host) && !is_reg_name(host))
         return std::string("has a host that is no host name and no IP address");
-    url.host = lower(host);
+    url.host = ascii_lower(host);
     if (!port.empty()) {
         const std::optional<std::uint16_t> number = parse_port(port);
         if (!number)
@@ -148,7 +138,7 @@ Result<Url, std::string> parse_url(std::string_view text) {
 }
 
 std::optional<std::string> region_of_host(std::string_view host) {
-    const std::string lower_case = lower(host);
+    const std::string lower_case = ascii_lower(host);
     std::string_view name = lower_case;
     if (remove_suffix(name, ".api.aws") || remove_suffix(name, ".api.amazonwebservices.com.cn")) {
         if (remove_prefix(name, "sqs.") || remove_prefix(name, "sqs-fips."))

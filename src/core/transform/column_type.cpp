@@ -1,5 +1,6 @@
 #include "core/transform/column_type.h"
 
+#include "core/text.h"
 #include "core/transform/body.h"
 #include "core/transform/date.h"
 #include "core/transform/transform.h"
@@ -101,17 +102,10 @@ Text as_time(const json& value, Kind kind) {
     return std::move(*time);
 }
 
-std::string lower_case(std::string text) {
-    for (char& c : text)
-        if (c >= 'A' && c <= 'Z')
-            c = static_cast<char>(c - 'A' + 'a');
-    return text;
-}
-
 Text as_boolean(const json& value) {
     if (value.is_structured() || value.is_null())
         return Reason::wrong_type;
-    const auto text = lower_case(scalar_text(value));
+    const auto text = ascii_lower(scalar_text(value));
     for (const char* yes : {"true", "t", "yes", "y", "on", "1"})
         if (text == yes)
             return std::string("true");
@@ -167,7 +161,7 @@ Text as_uuid(const json& value) {
         if (hyphen ? text[i] != '-' : !std::isxdigit(static_cast<unsigned char>(text[i])))
             return Reason::bad_value;
     }
-    std::string digits = lower_case(text);
+    std::string digits = ascii_lower(text);
     if (!hyphens)
         for (const std::size_t at : {8, 13, 18, 23})
             digits.insert(at, 1, '-');

@@ -1,5 +1,6 @@
 #include "core/transform/mapping.h"
 
+#include "core/overloaded.h"
 #include "core/transform/body.h"
 #include "core/transform/json_pointer.h"
 
@@ -27,13 +28,6 @@ constexpr std::pair<std::string_view, MessageField> kMetadata[] = {
     {"@sequence_number", MessageField::sequence_number},
     {"@queue", MessageField::queue},
 };
-
-template<class... F>
-struct Overloaded : F... {
-    using F::operator()...;
-};
-template<class... F>
-Overloaded(F...) -> Overloaded<F...>;
 
 bool has_nul(std::string_view text) {
     return text.find('\0') != std::string_view::npos;
@@ -244,11 +238,6 @@ std::optional<std::string> column_name(const json& entry) {
     return name;
 }
 
-bool has_column(const Mapping& mapping, const std::string& name) {
-    return std::any_of(mapping.columns.begin(), mapping.columns.end(),
-                       [&](const ColumnRule& rule) { return rule.column == name; });
-}
-
 } // namespace
 
 const Mask* ColumnRule::mask() const {
@@ -271,6 +260,11 @@ std::string ColumnRule::field() const {
                           [](const Constant&) { return std::string("constant"); },
                       },
                       sources.front());
+}
+
+bool Mapping::has_column(std::string_view name) const {
+    return std::any_of(columns.begin(), columns.end(),
+                       [&](const ColumnRule& rule) { return rule.column == name; });
 }
 
 std::vector<std::string> Mapping::attributes() const {
@@ -301,7 +295,7 @@ Result<Mapping, std::string> parse_mapping(std::string_view text, std::string_vi
         const auto number = std::to_string(mapping.columns.size() + 1);
         if (!name)
             return "entry " + number + " must be an object whose \"column\" is the name of a column";
-        if (has_column(mapping, *name))
+        if (mapping.has_column(*name))
             return "column \"" + *name + "\" is mapped twice";
         auto rule = parse_rule(entry, mapping.each.has_value());
         if (!rule)

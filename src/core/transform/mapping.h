@@ -78,6 +78,7 @@ struct Mapping {
     std::vector<ColumnRule> columns; // at least one; each column once
     std::optional<BodyField> each;   // an array in the body: a row for each element
 
+    bool has_column(std::string_view name) const;
     std::vector<std::string> attributes() const; // names of the message attributes that are used, sorted
 };
 

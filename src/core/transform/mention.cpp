@@ -1,5 +1,6 @@
 #include "core/transform/mention.h"
 
+#include "core/text.h"
 #include "core/transform/body.h"
 #include "core/transform/json_pointer.h"
 
@@ -25,10 +26,8 @@ bool is_word(char c) {
 std::string skeleton(std::string_view key) {
     std::string letters;
     for (const char c : key) {
-        if (c >= 'A' && c <= 'Z')
-            letters += static_cast<char>(c - 'A' + 'a');
-        else if (is_word(c) && std::string_view("-_.@+").find(c) == std::string_view::npos)
-            letters += c;
+        if (is_word(c) && std::string_view("-_.@+").find(c) == std::string_view::npos)
+            letters += ascii_lower(c);
     }
     return letters;
 }

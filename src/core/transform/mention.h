@@ -9,8 +9,7 @@
 namespace sqs_ingest {
 
 // True when the message is about the one whose id, in `rule`'s column, is `id` (UTF-8, not empty,
-// normalised()): with several
-// rows in it, when one of them is.
+// normalised()): with several rows in it, when one of them is.
 //
 // Where a mapped field is there, it decides. Where it is not, the body may have it under another key, since a
 // misspelt key makes a typical dead letter: then any value equal to the id counts, if its key has the letters

@@ -1,5 +1,6 @@
 #include "core/transform/transform.h"
 
+#include "core/text.h"
 #include "core/transform/body.h"
 #include "core/transform/date.h"
 #include "core/transform/ip.h"
@@ -51,11 +52,7 @@ Result<Value, Reason> date_step(const Value& value) {
 }
 
 Value lower_step(Value value) {
-    if (value.is_string())
-        for (char& c : value.get_ref<std::string&>())
-            if (c >= 'A' && c <= 'Z')
-                c = static_cast<char>(c - 'A' + 'a');
-    return value;
+    return value.is_string() ? Value(ascii_lower(value.get_ref<const std::string&>())) : value;
 }
 
 Value trim_step(Value value) {
@@ -110,6 +107,17 @@ Result<Value, Reason> take_step(const Step& step, Value value, const MaskMethod&
     return mask_step(value, std::get<Mask>(step).method.value_or(pipeline_method), keyring);
 }
 
+Result<Value, Reason> take_steps(const ColumnRule& rule, Value value, const MaskMethod& pipeline_method,
+                                 const Keyring* keyring) {
+    for (const auto& step : rule.steps) {
+        auto next = take_step(step, std::move(value), pipeline_method, keyring);
+        if (!next)
+            return next.error();
+        value = std::move(next).value();
+    }
+    return value;
+}
+
 // --- sources
 
 // What a row is made of.
@@ -139,7 +147,7 @@ Value time_value(std::int64_t ms, const ColumnRule& rule, const ColumnType& type
     if (type.kind == ColumnType::Kind::timestamp || type.kind == ColumnType::Kind::timestamptz) {
         if (!rule.steps.empty())
             return ms;
-        return date_of_epoch_ms(ms) ? time_of_epoch_us(ms * 1000).value_or("") : ""; // else it overflows
+        return time_of_epoch_us(ms * 1000).value_or("");
     }
     return ms;
 }
@@ -169,8 +177,6 @@ Value metadata_value(MessageField metadata, const Origin& from, const ColumnRule
     return nullptr;
 }
 
-void mask_part(json& body, const BodyField& part, const MaskMethod& method, const Keyring* keyring);
-
 // Every scalar in it, but null.
 void mask_all(json& value, const MaskMethod& method, const Keyring* keyring) {
     if (value.is_structured())
@@ -180,15 +186,11 @@ void mask_all(json& value, const MaskMethod& method, const Keyring* keyring) {
         value = mask(method, keyring, scalar_text(value));
 }
 
-void mask_part(json& body, const BodyField& part, const MaskMethod& method, const Keyring* keyring) {
-    if (const json* found = find(body, part.tokens))
-        mask_all(const_cast<json&>(*found), method, keyring);
-}
-
 Value whole_body(const Origin& from, const ColumnRule& rule) {
     json body = from.body;
     for (const auto& part : rule.mask_parts)
-        mask_part(body, part, from.transform.mask_method, from.keyring);
+        if (const json* found = find(body, part.tokens))
+            mask_all(const_cast<json&>(*found), from.transform.mask_method, from.keyring);
     return body;
 }
 
@@ -263,17 +265,17 @@ bool is_damaged(const Source& source, const Message& message) {
 
 using Cell = std::optional<std::string>;
 
-Result<Cell, Reason> cell(Value value, const ColumnRule& rule, const ColumnType& type, const Origin& from) {
-    if (value.is_null())
+Result<Cell, Reason> cell(Found found, const ColumnRule& rule, const ColumnType& type, const Origin& from) {
+    if (found.source == nullptr)
         return rule.required ? Result<Cell, Reason>(Reason::missing_field) : Cell();
-    if (const auto reason = refused(value, rule, type))
+    if (is_damaged(*found.source, from.message))
+        return Reason::invalid_utf8;
+    if (const auto reason = refused(found.value, rule, type))
         return *reason;
-    for (const auto& step : rule.steps) {
-        auto next = take_step(step, std::move(value), from.transform.mask_method, from.keyring);
-        if (!next)
-            return next.error();
-        value = std::move(next).value();
-    }
+    auto taken = take_steps(rule, std::move(found.value), from.transform.mask_method, from.keyring);
+    if (!taken)
+        return taken.error();
+    const Value& value = taken.value();
     if (rule.required && value.is_string() && value.get_ref<const std::string&>().empty())
         return Reason::empty_field; // of nothing but space
     // A column of text takes a whole body as JSON.
@@ -293,10 +295,7 @@ Result<Row, Rejection> row_of(const Origin& from) {
     row.values.reserve(columns.size());
     for (std::size_t i = 0; i < columns.size(); ++i) {
         const auto& type = from.transform.types.at(i);
-        Found found = first_value(columns[i], type, from);
-        if (found.source && is_damaged(*found.source, from.message))
-            return Rejection{Reason::invalid_utf8, columns[i].field()};
-        auto value = cell(std::move(found.value), columns[i], type, from);
+        auto value = cell(first_value(columns[i], type, from), columns[i], type, from);
         if (!value)
             return Rejection{value.error(), columns[i].field()};
         row.values.push_back(std::move(value).value());
@@ -337,7 +336,7 @@ ColumnOutcome outcome(const ColumnRule& rule, const ColumnType& type, const Orig
         outcome.source = std::holds_alternative<Constant>(*found.source) && rule.sources.size() > 1
                              ? "default"
                              : written(*found.source);
-    auto value = cell(std::move(found.value), rule, type, from);
+    auto value = cell(std::move(found), rule, type, from);
     if (value)
         outcome.value = std::move(value).value();
     else
@@ -400,13 +399,8 @@ std::string normalised(const ColumnRule& rule, std::string text) {
 }
 
 Result<std::string, Reason> through_steps(const ColumnRule& rule, const ColumnType& type, json value) {
-    for (const auto& step : rule.steps) {
-        auto next = take_step(step, std::move(value), {}, nullptr);
-        if (!next)
-            return next.error();
-        value = std::move(next).value();
-    }
-    return to_column(value, type);
+    const auto taken = take_steps(rule, std::move(value), {}, nullptr);
+    return taken ? to_column(taken.value(), type) : taken.error();
 }
 
 Explanation explain(const Transform& transform, const Keyring* keyring, const Message& message) {
