@@ -26,7 +26,8 @@ constexpr std::size_t kMaxBatchBytes = 16u << 20;
 constexpr std::size_t kMaxDeletes = 8; // delete requests at once
 constexpr auto kLinger = 10ms;         // under load a batch waits this long for more
 constexpr auto kStopTime = 10s;        // for what remains to be done after stop()
-constexpr auto kReceiveGrace = 1500ms; // for a receive to end by itself after stop()
+constexpr auto kReceiveGrace = 1500ms; // for a receive to end by itself after stop(),
+constexpr auto kBusyGrace = 5s;        // while messages keep coming: no answer then means a slow server
 constexpr auto kAttributesAge = 15min; // the queue's attributes are read again
 constexpr auto kSayAgain = 1min;       // before the log repeats that the same trouble has begun
 constexpr auto kPruneEvery = 1min;
@@ -861,9 +862,13 @@ void Ingest::stop(Instant now) {
 
 // A receive that has just started may have messages on their way already, which would be in flight with
 // nobody: it gets some time, and what it brings is released. A long poll that has been waiting is ended.
+Instant Ingest::grace_of(const Receive& receive) const {
+    return receive.started + (gate_.busy() ? kBusyGrace : kReceiveGrace);
+}
+
 void Ingest::cancel_old_receives(Instant now) {
     std::erase_if(receives_, [&](const auto& receive) {
-        const bool old = now - receive.second.started >= kReceiveGrace;
+        const bool old = now >= grace_of(receive.second);
         if (old)
             client_.cancel(receive.first);
         return old;
@@ -941,7 +946,7 @@ std::optional<std::chrono::milliseconds> Ingest::timeout(Instant now) const {
     if (stop_deadline_) {
         at(*stop_deadline_);
         for (const auto& [id, receive] : receives_)
-            at(receive.started + kReceiveGrace);
+            at(grace_of(receive));
     }
     if (last_turn_ < last_message_ + kQuiet) // for the status to say so
         at(last_message_ + kQuiet);

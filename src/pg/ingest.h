@@ -95,6 +95,7 @@ class Ingest {
     void send_deletes(Instant now);
     void start_receives(Instant now);
     Attempts::Attempt next_attempt(Instant now);
+    Instant grace_of(const Receive& receive) const;
     void cancel_old_receives(Instant now);
     void leave_rejected();
     void let_go(Parted parted);

@@ -143,6 +143,18 @@ TEST(ReceiveGate, goes_back_to_one_when_the_queue_is_empty_or_fails) {
     EXPECT_EQ(gate.target(), 1);
 }
 
+TEST(ReceiveGate, is_busy_while_answers_bring_messages) {
+    ReceiveGate gate(1, 1000);
+    EXPECT_FALSE(gate.busy());
+    gate.answered(1);
+    EXPECT_TRUE(gate.busy());
+    gate.answered(0);
+    EXPECT_FALSE(gate.busy());
+    gate.answered(10);
+    gate.failed();
+    EXPECT_FALSE(gate.busy());
+}
+
 TEST(ReceiveGate, never_expects_more_than_may_be_held) {
     ReceiveGate gate(8, 40);
     gate.answered(10);

@@ -10,10 +10,16 @@ bool ReceiveGate::may_start(int in_flight, std::size_t held) const {
 }
 
 void ReceiveGate::answered(int messages) {
+    busy_ = messages > 0;
     if (messages >= kMaxMessages)
         target_ = std::min(target_ * 2, max_receives_);
     else if (messages == 0)
         target_ = 1;
+}
+
+void ReceiveGate::failed() {
+    target_ = 1;
+    busy_ = false;
 }
 
 } // namespace sqs_ingest

@@ -21,14 +21,18 @@ class ReceiveGate {
 
     // After each answer with its number of messages: full doubles the receives, empty goes back to one.
     void answered(int messages);
-    void failed() { target_ = 1; }
+    void failed();
 
     int target() const { return target_; }
+
+    // Whether the last answer brought messages: the next one then comes at once.
+    bool busy() const { return busy_; }
 
   private:
     int max_receives_;
     std::size_t max_held_;
     int target_ = 1;
+    bool busy_ = false;
 };
 
 } // namespace sqs_ingest
