@@ -319,7 +319,7 @@ void Ingest::on_received(ReceiveResult result, const Receive& receive, Instant n
     queue_is_empty_ = n == 0 && received.damaged.empty() && receive.nothing_held && held() == 0;
     std::optional<Trouble> damaged;
     if (!received.damaged.empty())
-        damaged = make_trouble("DamagedMessage", received.damaged.front(),
+        damaged = make_trouble("DamagedMessage", received.damaged.front().why,
                                "The message was not taken; it returns to the queue by itself.",
                                GetCurrentTimestamp());
     const std::string credentials = client_.credentials().source();
@@ -334,6 +334,8 @@ void Ingest::on_received(ReceiveResult result, const Receive& receive, Instant n
             entry_.last_error = *damaged;
     }
     count(Counter::received, n);
+    if (fifo_)
+        release(take_behind_damaged(received));
     for (auto& message : received.messages)
         take(std::move(message), now);
     leave_rejected();
@@ -459,12 +461,19 @@ void Ingest::let_go(Parted parted) {
 }
 
 void Ingest::release(std::vector<Delivery> deliveries) {
-    count(Counter::released, static_cast<std::int64_t>(deliveries.size()));
-    std::vector<std::string> handles;
+    std::vector<Message> messages;
     for (auto& delivery : deliveries)
-        handles.push_back(std::move(delivery.message.receipt_handle));
-    return_handles(std::move(handles), 0s);
+        messages.push_back(std::move(delivery.message));
+    release(std::move(messages));
     count_in_hand();
+}
+
+void Ingest::release(std::vector<Message> messages) {
+    count(Counter::released, static_cast<std::int64_t>(messages.size()));
+    std::vector<std::string> handles;
+    for (auto& message : messages)
+        handles.push_back(std::move(message.receipt_handle));
+    return_handles(std::move(handles), 0s);
 }
 
 // What was not released comes back when its window is over.

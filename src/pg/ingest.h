@@ -100,6 +100,7 @@ class Ingest {
     void leave_rejected();
     void let_go(Parted parted);
     void release(std::vector<Delivery> deliveries);
+    void release(std::vector<Message> messages);
     void return_handles(std::vector<std::string> receipt_handles, std::chrono::seconds invisible_for);
     void release_given_up();
     void report(Instant now);

@@ -182,6 +182,34 @@ def test_message_that_cannot_be_kept_takes_those_behind_it_along(fifo, proxy):
     assert_counters_add_up(fifo.stat())
 
 
+def test_what_stands_behind_a_damaged_delivery_of_its_group_goes_back_with_it(fifo, proxy):
+    damaged = {}
+
+    def damage_the_third(request, forward):
+        answer = short_polls(request, forward)
+        content = answer.json
+        for message in content.get("Messages", []):
+            if not damaged and message["Body"] == third:
+                damaged[message["MessageId"]] = message["ReceiptHandle"]
+                message["MD5OfBody"] = "0" * 32
+        answer.body = json.dumps(content).encode()
+        return answer
+
+    proxy.pass_on("ReceiveMessage")
+    proxy.on("ReceiveMessage", damage_the_third)
+    messages = interleaved(["a", "b"], 5)
+    third = json.dumps(messages[4])
+    send(fifo.queue, messages)
+    fifo.start()
+    stat = fifo.wait_for(inserted=7, released=2)
+    assert "MD5OfBody" in stat["last_error"]
+    assert inserted(fifo) == {"a": [0, 1], "b": list(range(5))}
+    (handle,) = damaged.values()
+    fifo.queue.client.change_message_visibility(QueueUrl=fifo.queue.url, ReceiptHandle=handle, VisibilityTimeout=0)
+    fifo.wait_until_ingested(10)
+    assert inserted(fifo) == in_order(["a", "b"], 5)
+
+
 def test_no_message_is_deleted_before_an_earlier_one_of_its_group(fifo, proxy):
     """Deletes of one message fail for a while: the others of its group that are not in the same request wait for it."""
     bodies, done = {}, []

@@ -110,6 +110,14 @@ TEST(StsTest, an_answer_that_is_cut_anywhere_is_an_error) {
         EXPECT_FALSE(decode_assumed_role(200, answer.substr(0, size)).ok()) << size;
 }
 
+TEST(StsTest, credentials_that_no_header_can_hold_are_refused_unquoted) {
+    std::string answer = kAnswer;
+    answer.replace(answer.find("token"), 5, "to&#13;&#10;ken");
+    const auto issued = decode_assumed_role(200, answer);
+    ASSERT_FALSE(issued.ok());
+    EXPECT_EQ(issued.error().message, "STS answered credentials that no HTTP header can hold");
+}
+
 TEST(StsTest, a_refusal_keeps_its_code) {
     const auto issued = decode_assumed_role(
         403,

@@ -57,6 +57,18 @@ TEST_F(CredentialsTest, a_key_without_its_secret_in_the_environment_is_an_error)
     EXPECT_EQ(chain.refusal().message, "AWS_ACCESS_KEY_ID is set but AWS_SECRET_ACCESS_KEY is not");
 }
 
+TEST_F(CredentialsTest, keys_that_no_header_can_hold_are_refused_unquoted) {
+    setenv("AWS_ACCESS_KEY_ID", "ENV\r\nhost: other", 1);
+    setenv("AWS_SECRET_ACCESS_KEY", "secret", 1);
+    ChainUnderTest chain({});
+    EXPECT_EQ(chain.refusal().message,
+              "AWS_ACCESS_KEY_ID or AWS_SESSION_TOKEN has characters that no HTTP header can hold");
+    unsetenv("AWS_ACCESS_KEY_ID");
+    write(credentials(), "[default]\n" + keys("ID") + "aws_session_token = t\xC3\xB6ken\n");
+    EXPECT_EQ(chain.refusal().message, "profile \"default\" has characters in its aws_access_key_id or "
+                                       "aws_session_token that no HTTP header can hold");
+}
+
 TEST_F(CredentialsTest, a_profile_in_the_options_silences_the_environment) {
     write(credentials(), "[ops]\n" + keys("OPS"));
     setenv("AWS_ACCESS_KEY_ID", "ENV", 1);

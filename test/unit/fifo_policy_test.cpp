@@ -83,6 +83,33 @@ TEST(Groups, the_next_message_supersedes_nothing) {
     EXPECT_EQ(names(take_superseded(in_hand, delivery("a0009"))), (Names{"a9"}));
 }
 
+TEST(Groups, what_stands_behind_a_damaged_one_of_its_group_is_held_back) {
+    const auto messages = [](std::initializer_list<const char*> names) {
+        std::vector<Message> made;
+        for (const auto& one : deliveries(names)) {
+            made.push_back(one.message);
+            made.back().group_id = one.group;
+        }
+        return made;
+    };
+    const auto handles = [](const std::vector<Message>& messages) {
+        Names found;
+        for (const auto& one : messages)
+            found.push_back(one.receipt_handle);
+        return found;
+    };
+    Received received{messages({"a1", "b1", "a3", "b2"}), {{"a2 is damaged", "a", 2}}};
+    EXPECT_EQ(handles(take_behind_damaged(received)), (Names{"a3"}));
+    EXPECT_EQ(handles(received.messages), (Names{"a1", "b1", "b2"}));
+
+    Received of_unknown_group{messages({"a1", "b1", "c1"}), {{"what it is nobody knows", "", 1}}};
+    EXPECT_EQ(handles(take_behind_damaged(of_unknown_group)), (Names{"b1", "c1"}));
+
+    Received whole{messages({"a1", "a2"}), {}};
+    EXPECT_TRUE(take_behind_damaged(whole).empty());
+    EXPECT_EQ(handles(whole.messages), (Names{"a1", "a2"}));
+}
+
 TEST(Groups, the_first_one_lets_the_other_groups_go_before_it) {
     auto in_hand = deliveries({"a1", "b1", "a2", "-1", "b2"});
     move_first_group_to_the_end(in_hand);

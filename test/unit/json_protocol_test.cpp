@@ -167,7 +167,7 @@ TEST(DecodeReceive, a_checksum_that_does_not_match_sets_the_message_aside) {
     ASSERT_EQ(result.messages.size(), 1u);
     EXPECT_EQ(result.messages[0].message_id, "good");
     ASSERT_EQ(result.damaged.size(), 1u);
-    EXPECT_EQ(result.damaged[0], "message bad: MD5OfBody does not match the body");
+    EXPECT_EQ(result.damaged[0].why, "message bad: MD5OfBody does not match the body");
 }
 
 TEST(DecodeReceive, a_missing_checksum_is_accepted) {

@@ -49,7 +49,7 @@ Received received(const std::string& text) {
 Message only_message(const std::string& text) {
     Received result = received(text);
     EXPECT_EQ(result.messages.size(), 1u);
-    EXPECT_TRUE(result.damaged.empty()) << result.damaged.front();
+    EXPECT_TRUE(result.damaged.empty()) << result.damaged.front().why;
     return result.messages.empty() ? Message{} : std::move(result.messages[0]);
 }
 

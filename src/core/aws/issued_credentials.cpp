@@ -12,14 +12,6 @@ std::string text_of(const nlohmann::json& document, const char* key) {
     return found != document.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
-// Keys and tokens go into HTTP headers.
-bool is_printable(std::string_view text) {
-    for (const char c : text)
-        if (c <= ' ' || c > '~')
-            return false;
-    return true;
-}
-
 Result<IssuedCredentials, DocumentError> credentials_of(const nlohmann::json& document, const char* token) {
     IssuedCredentials issued{
         {text_of(document, "AccessKeyId"), text_of(document, "SecretAccessKey"), text_of(document, token)}};
@@ -27,7 +19,7 @@ Result<IssuedCredentials, DocumentError> credentials_of(const nlohmann::json& do
         return DocumentError("has no AccessKeyId");
     if (issued.keys.secret_access_key.empty())
         return DocumentError("has no SecretAccessKey");
-    if (!is_printable(issued.keys.access_key_id) || !is_printable(issued.keys.session_token))
+    if (!fit_in_headers(issued.keys))
         return DocumentError(std::string("has characters in its AccessKeyId or ") + token +
                              " that no HTTP header can hold");
     const auto expiration = document.find("Expiration");

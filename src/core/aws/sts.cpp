@@ -90,6 +90,8 @@ Result<IssuedCredentials, ApiError> decode_assumed_role(int http_status, std::st
     if (issued.keys.access_key_id.empty() || issued.keys.secret_access_key.empty() ||
         issued.keys.session_token.empty() || !issued.expires_at_ms)
         return not_understood(http_status, "STS answered without complete credentials");
+    if (!fit_in_headers(issued.keys))
+        return not_understood(http_status, "STS answered credentials that no HTTP header can hold");
     return issued;
 }
 

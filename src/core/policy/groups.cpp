@@ -54,6 +54,21 @@ std::vector<Delivery> take_superseded(std::vector<Delivery>& in_hand, const Deli
     return std::move(parted.gone);
 }
 
+std::vector<Message> take_behind_damaged(Received& received) {
+    std::vector<Message> behind, staying;
+    for (std::size_t i = 0; i < received.messages.size(); ++i) {
+        auto& message = received.messages[i];
+        const bool held_back =
+            std::any_of(received.damaged.begin(), received.damaged.end(), [&](const Damaged& damaged) {
+                return damaged.before <= i &&
+                       (damaged.group_id.empty() || damaged.group_id == message.group_id);
+            });
+        (held_back ? behind : staying).push_back(std::move(message));
+    }
+    received.messages = std::move(staying);
+    return behind;
+}
+
 void move_first_group_to_the_end(std::vector<Delivery>& in_hand) {
     if (in_hand.empty())
         return;

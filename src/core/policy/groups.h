@@ -10,6 +10,7 @@
 #pragma once
 
 #include "core/policy/delivery.h"
+#include "core/sqs/protocol.h"
 
 #include <chrono>
 #include <functional>
@@ -29,6 +30,10 @@ Parted part(std::vector<Delivery>& in_hand, const std::function<bool(const Deliv
 // not ours any more: its sequence number is not behind theirs. Takes it out; usually nothing. Sequence
 // numbers are decimal; a message without one is taken for the next.
 std::vector<Delivery> take_superseded(std::vector<Delivery>& in_hand, const Delivery& arrived);
+
+// Takes out of a FIFO queue's answer what stands behind a damaged delivery of its group: that one comes back,
+// and would be written after it. Behind one whose group is unknown, everything.
+std::vector<Message> take_behind_damaged(Received& received);
 
 // The first in hand lets all others go before it, and those of its group follow it.
 void move_first_group_to_the_end(std::vector<Delivery>& in_hand);

@@ -118,11 +118,16 @@ Result<Message, std::string> take_message(WireMessage wire) {
 }
 
 void take_into(Received& received, WireMessage wire) {
+    std::string group_id = text_or_empty(wire.attributes, "MessageGroupId");
     Result<Message, std::string> message = take_message(std::move(wire));
     if (message)
         received.messages.push_back(std::move(message).value());
     else
-        received.damaged.push_back(std::move(message).error());
+        take_damaged_into(received, std::move(message).error(), std::move(group_id));
+}
+
+void take_damaged_into(Received& received, std::string why, std::string group_id) {
+    received.damaged.push_back({std::move(why), std::move(group_id), received.messages.size()});
 }
 
 MessageAttribute binary_attribute(std::string data_type, std::string_view base64) {

@@ -37,6 +37,9 @@ Result<Message, std::string> take_message(WireMessage wire);
 // Puts it among the messages or the damaged.
 void take_into(Received& received, WireMessage wire);
 
+// For a delivery of which nothing can be read.
+void take_damaged_into(Received& received, std::string why, std::string group_id = {});
+
 // A Binary attribute's value as both protocols carry it.
 MessageAttribute binary_attribute(std::string data_type, std::string_view base64);
 

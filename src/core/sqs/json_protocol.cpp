@@ -217,7 +217,7 @@ Result<Received, ApiError> decode_receive(std::string_view body) {
         if (delivery.is_object())
             take_into(received, read_message(delivery, answer->repaired));
         else
-            received.damaged.push_back("an entry of Messages is no object");
+            take_damaged_into(received, "an entry of Messages is no object");
     }
     return received;
 }

@@ -66,11 +66,17 @@ struct ApiCall {
 
 // --- answers
 
+// A delivery that cannot be taken: MD5OfBody did not match, or MessageId, ReceiptHandle or Body is missing.
+// It is not ours to delete; it comes back by itself.
+struct Damaged {
+    std::string why;        // for people: "message 5fea…: MD5OfBody does not match the body"
+    std::string group_id;   // empty: none, or unknown
+    std::size_t before = 0; // how many messages of the answer came before it
+};
+
 struct Received {
     std::vector<Message> messages;
-    // Deliveries that cannot be taken: MD5OfBody did not match, or MessageId, ReceiptHandle or Body is
-    // missing. They are not ours to delete; they come back by themselves.
-    std::vector<std::string> damaged; // for people: "message 5fea…: MD5OfBody does not match the body"
+    std::vector<Damaged> damaged;
 };
 
 struct FailedEntry {

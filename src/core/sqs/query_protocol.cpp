@@ -182,7 +182,7 @@ Result<Received, ApiError> decode_receive(std::string_view body) {
         if (xml_name(message) != "Message")
             continue;
         if (is_unfinished(*answer, result, message))
-            received.damaged.push_back("the answer to ReceiveMessage is no XML from this message on");
+            take_damaged_into(received, "the answer to ReceiveMessage is no XML from this message on");
         else
             take_into(received, read_message(*answer, message));
     }

@@ -95,6 +95,10 @@ std::string canonical_query(std::string_view query) {
     return out;
 }
 
+bool is_printable(std::string_view text) {
+    return std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c <= '~'; });
+}
+
 // Without space around it, and with one space for each run of spaces or line folding within.
 std::string canonical_value(std::string_view value) {
     std::string out;
@@ -145,6 +149,10 @@ std::string credential_scope(const SigningScope& scope) {
 }
 
 } // namespace
+
+bool fit_in_headers(const Credentials& credentials) {
+    return is_printable(credentials.access_key_id) && is_printable(credentials.session_token);
+}
 
 std::string canonical_request(const RequestToSign& request, const SigningScope& scope) {
     const auto headers = canonical_headers(request.headers);

@@ -24,6 +24,9 @@ struct Credentials {
     }
 };
 
+// Whether what HTTP headers carry of them is printable ASCII.
+bool fit_in_headers(const Credentials& credentials);
+
 using Headers = std::vector<std::pair<std::string, std::string>>;
 
 struct RequestToSign {

@@ -28,6 +28,9 @@ Finding environment_keys() {
         return std::nullopt;
     if (found.secret_access_key.empty())
         return NoCredentials{"AWS_ACCESS_KEY_ID is set but AWS_SECRET_ACCESS_KEY is not", "the environment"};
+    if (!fit_in_headers(found))
+        return mistake("AWS_ACCESS_KEY_ID or AWS_SESSION_TOKEN has characters that no HTTP header can hold",
+                       "the environment");
     return CredentialsPlan{StaticKeys{found}, "environment", {}};
 }
 
@@ -138,6 +141,10 @@ class ProfilePlanner {
                 quoted_profile(name) + " has no " +
                     (found.access_key_id.empty() ? "aws_access_key_id" : "aws_secret_access_key"),
                 file.path()};
+        if (!fit_in_headers(found))
+            return mistake(quoted_profile(name) + " has characters in its aws_access_key_id or "
+                                                  "aws_session_token that no HTTP header can hold",
+                           file.path());
         return CredentialsPlan{StaticKeys{found}, quoted_profile(name), {}};
     }
 
