@@ -119,10 +119,10 @@ class SpawnOptions {
     posix_spawnattr_t attributes_;
 };
 
-std::string described(int status) {
-    if (WIFSIGNALED(status))
-        return "was killed by signal " + std::to_string(WTERMSIG(status));
-    return WEXITSTATUS(status) == 0 ? "" : "ended with exit status " + std::to_string(WEXITSTATUS(status));
+std::string described(const siginfo_t& how) {
+    if (how.si_code != CLD_EXITED)
+        return "was killed by signal " + std::to_string(how.si_status);
+    return how.si_status == 0 ? "" : "ended with exit status " + std::to_string(how.si_status);
 }
 
 } // namespace
@@ -169,12 +169,15 @@ std::optional<ChildProcess::End> ChildProcess::poll(Instant now) {
     if (!read_output())
         return failed("was killed: it printed more than " + std::to_string(limits_.output_bytes) + " bytes");
     if (output_ < 0) { // it said all it has to say
-        int status = 0;
-        const pid_t ended = waitpid(pid_, &status, WNOHANG);
-        if (ended == pid_ || (ended < 0 && errno == ECHILD)) { // reaped by somebody who ignores SIGCHLD
-            end_group(pid_);                                   // what it has left behind
-            note_death(std::exchange(pid_, -1));
-            std::string failure = ended < 0 ? "" : described(status);
+        siginfo_t how{};
+        // It is reaped with its group: until then nobody else can have the group's number.
+        if (waitid(P_PID, static_cast<id_t>(pid_), &how, WEXITED | WNOHANG | WNOWAIT) != 0) {
+            note_death(std::exchange(pid_, -1)); // somebody has reaped it, and the number may be another's
+            return failed("was ended by somebody else: its exit status is unknown");
+        }
+        if (how.si_pid == pid_) {
+            kill_and_reap();
+            std::string failure = described(how);
             if (!failure.empty())
                 return failed(std::move(failure));
             return End{std::move(text_), ""};

@@ -47,8 +47,9 @@ void keep(const Extension& extension, const DeadLetter& letter, const Rejection&
         text(constraint),          redact(how, &keyring, letter.message),
         hex(as_bytes(sealed))};
     std::string metadata;
-    if (const auto sealed_too = sealed_metadata(keyring, letter.message); !sealed_too.empty()) {
-        metadata = ", sealed_metadata = decode($8, 'hex')"; // it was read from there
+    if (const auto sealed_too = sealed_metadata(keyring, letter.message, rejection.reason);
+        !sealed_too.empty() && keeps_metadata(extension)) {
+        metadata = ", sealed_metadata = decode($8, 'hex')";
         parameters.push_back(hex(as_bytes(sealed_too)));
     }
     AsExtensionOwner as_owner(extension);

@@ -2,7 +2,6 @@
 
 #include "core/transform/hex_digit.h"
 #include "core/transform/metadata.h"
-#include "core/transform/rejection.h"
 #include "core/transform/seal.h"
 #include "pg/encoding.h"
 #include "pg/spi.h"
@@ -45,6 +44,7 @@ DeadLetter open(const TextRow& row, const Keyring& keyring) {
         letter.message.sent_at_ms = std::stoll(*row[2]);
     letter.message.receive_count = std::stoi(*row[3]);
     // What was damaged on its way was sealed with its damage repaired: it does not become right by that.
+    // Version 1.0 did not keep whether it was, and had no other reason for this one.
     letter.message.body_damaged = *row[5] == to_string(Reason::invalid_utf8);
     auto body = unseal(keyring, letter.message.message_id, from_hex(*row[4]));
     if (body.ok())
@@ -85,8 +85,8 @@ bool keeps_metadata(const Extension& extension) {
     });
 }
 
-std::string sealed_metadata(const Keyring& keyring, const Message& message) {
-    const std::string metadata = encode_metadata(message);
+std::string sealed_metadata(const Keyring& keyring, const Message& message, Reason reason) {
+    const std::string metadata = encode_metadata(message, reason);
     return metadata.empty() ? std::string() : seal(keyring, metadata_id(message), metadata);
 }
 

@@ -4,6 +4,7 @@
 
 #include "core/sqs/message.h"
 #include "core/transform/keyring.h"
+#include "core/transform/rejection.h"
 #include "pg/extension.h"
 
 namespace sqs_ingest::pg {
@@ -42,7 +43,7 @@ void require_no_orphans(const Extension& extension, const std::string& pipeline,
 bool keeps_metadata(const Extension& extension);
 
 // The message's metadata as that place has it; empty: it has none.
-std::string sealed_metadata(const Keyring& keyring, const Message& message);
+std::string sealed_metadata(const Keyring& keyring, const Message& message, Reason reason);
 
 // Waits for those that others have locked.
 void delete_dead_letters(const Extension& extension, const std::vector<std::int64_t>& ids);

@@ -336,8 +336,11 @@ void Ingest::on_received(ReceiveResult result, const Receive& receive, Instant n
     count(Counter::received, n);
     if (fifo_)
         release(take_behind_damaged(received));
-    for (auto& message : received.messages)
-        take(std::move(message), now);
+    std::size_t bytes = bytes_in_hand();
+    for (auto& message : received.messages) {
+        take(std::move(message), bytes, now);
+        bytes += bytes_of(in_hand_.back());
+    }
     leave_rejected();
     count_in_hand();
     if (stop_deadline_)
@@ -351,17 +354,19 @@ std::chrono::seconds Ingest::receive_visibility() const {
     return visibility_.of_receive();
 }
 
-// Of a FIFO queue, a message is received along with each one before it that goes back: only the first of a
-// group is counted against.
-Content Ingest::content_now(const Delivery& delivery) const {
+// `bytes`: what is in hand before it. Of a FIFO queue, a message is received along with each one before it
+// that goes back: only the first of a group is counted against.
+Content Ingest::content_now(const Delivery& delivery, std::size_t bytes) const {
     const auto& message = delivery.message;
     if (pipeline_.row.max_receive_count && message.receive_count > *pipeline_.row.max_receive_count &&
         is_first_of_its_group(in_hand_, delivery))
         return Rejection{Reason::too_many_receives, {}};
+    if (bytes > kMaxHeldBytes)
+        return Unread{};
     return content_of(sink_.transform(), current_keyring(), message);
 }
 
-void Ingest::take(Message message, Instant now) {
+void Ingest::take(Message message, std::size_t bytes, Instant now) {
     latest_sent_ms_ = std::max(latest_sent_ms_, message.sent_at_ms.value_or(0));
     message.received_at_ms = now_ms();
     const auto asked_for = receive_visibility();
@@ -371,7 +376,7 @@ void Ingest::take(Message message, Instant now) {
         delivery.group = delivery.message.group_id;
     const auto superseded = take_superseded(in_hand_, delivery);
     count(Counter::released, static_cast<std::int64_t>(superseded.size()));
-    delivery.content = content_now(delivery);
+    delivery.content = content_now(delivery, bytes);
     if (in_hand_.empty())
         oldest_in_hand_ = now;
     in_hand_.push_back(std::move(delivery));
@@ -573,8 +578,10 @@ void Ingest::make_ready(Instant now) {
     if (in_hand_.empty() && unconfirmed_.receipts.empty())
         clear(database_, "the target table can be written");
     // The table may have changed, and with it what is a valid row.
+    std::size_t bytes = 0;
     for (auto& delivery : std::exchange(in_hand_, {})) {
-        delivery.content = content_now(delivery);
+        delivery.content = content_now(delivery, bytes);
+        bytes += bytes_of(delivery);
         in_hand_.push_back(std::move(delivery));
     }
     leave_rejected();
@@ -600,10 +607,28 @@ void Ingest::write_when_due(Instant now) {
         write(now);
 }
 
-void Ingest::write(Instant now) {
+// How many the next batch has, all of them read. 0: none is left in hand.
+std::size_t Ingest::next_batch() {
     std::size_t n = 0, bytes = 0;
-    while (n < in_hand_.size() && n < batch_limit_ && (n == 0 || bytes < kMaxBatchBytes))
-        bytes += bytes_of(in_hand_[n++]);
+    bool was_unread = false;
+    while (n < in_hand_.size() && n < batch_limit_ && (n == 0 || bytes < kMaxBatchBytes)) {
+        auto& delivery = in_hand_[n++];
+        if (std::holds_alternative<Unread>(delivery.content)) {
+            delivery.content = content_of(sink_.transform(), current_keyring(), delivery.message);
+            was_unread = true;
+        }
+        bytes += bytes_of(delivery);
+    }
+    if (!was_unread)
+        return n;
+    leave_rejected();
+    return next_batch();
+}
+
+void Ingest::write(Instant now) {
+    const std::size_t n = next_batch();
+    if (n == 0)
+        return;
     if (n == 1 && in_hand_.front().lone_faults >= kLoneFaults) {
         in_hand_.front().content = Rejection{Reason::row_error, {}, in_hand_.front().sqlstate};
         leave_rejected();

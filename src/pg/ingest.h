@@ -75,15 +75,16 @@ class Ingest {
     void on_attributes(const AttributesResult& result, Instant now);
     void on_deleted(TransferId id, const BatchResult& result, Instant now);
     void on_visibility_changed(TransferId id, const BatchResult& result, Instant now);
-    void take(Message message, Instant now);
+    void take(Message message, std::size_t bytes, Instant now);
     std::chrono::seconds receive_visibility() const;
-    Content content_now(const Delivery& delivery) const;
+    Content content_now(const Delivery& delivery, std::size_t bytes) const;
     std::size_t max_batch() const { return static_cast<std::size_t>(pipeline_.row.batch_size); }
 
     void make_ready(Instant now);
     void ask_for_attributes(Instant now);
     void keep_visible(Instant now);
     void write_when_due(Instant now);
+    std::size_t next_batch();
     void write(Instant now);
     bool few_are_at_stake(std::size_t n) const;
     void on_written(std::vector<Delivery> batch, const Written& written, Instant now);

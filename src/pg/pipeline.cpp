@@ -155,6 +155,8 @@ std::optional<Obstacle> resolve_queue(Pipeline& pipeline, const Settings& settin
     pipeline.region = row.region.value_or(settings.region);
     if (pipeline.region.empty())
         pipeline.region = region_of_host(queue.value().host).value_or("");
+    else if (!is_region(pipeline.region))
+        return Obstacle{"region of pipeline \"" + row.name + "\" is no AWS region", kRegionHint};
     return std::nullopt;
 }
 

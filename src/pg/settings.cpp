@@ -1,5 +1,6 @@
 #include "pg/settings.h"
 
+#include "core/aws/endpoint.h"
 #include "core/sqs/url.h"
 #include "pg/guard.h"
 
@@ -46,10 +47,7 @@ std::string method_objection(std::string_view text) {
 }
 
 std::string region_objection(std::string_view text) {
-    const bool plain = std::all_of(text.begin(), text.end(), [](unsigned char c) {
-        return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
-    });
-    return plain ? "" : "A region has lower-case letters, digits and hyphens only, like \"us-east-1\".";
+    return is_region(text) ? "" : kRegionHint;
 }
 
 extern "C" {

@@ -10,6 +10,9 @@
 
 namespace sqs_ingest::pg {
 
+inline constexpr const char* kRegionHint =
+    "A region has lower-case letters, digits and hyphens only, like \"us-east-1\".";
+
 // Declares all settings. `preloading`: in the postmaster, where sqs_ingest.max_workers can still be declared.
 void define_settings(bool preloading);
 

@@ -487,25 +487,25 @@ void Sink::insert_dead_letters(const std::vector<Delivery>& batch, const Positio
         std::string redacted, sealed, metadata;
     };
     std::vector<DeadLetter> letters;
-    const auto add = [&](const Message& message, const char* reason) -> DeadLetter& {
+    const auto add = [&](const Message& message, Reason reason) -> DeadLetter& {
         letters.push_back({&message,
-                           reason,
+                           to_string(reason),
                            {},
                            {},
                            {},
                            redact(transform_, &keyring, message),
                            seal(keyring, message.message_id, message.body),
-                           sealed_metadata(keyring, message)});
+                           sealed_metadata(keyring, message, reason)});
         return letters.back();
     };
     for (const auto position : rejected) {
         const auto& rejection = std::get<Rejection>(batch[position].content);
-        auto& letter = add(batch[position].message, to_string(rejection.reason));
+        auto& letter = add(batch[position].message, rejection.reason);
         letter.field = rejection.field;
         letter.sqlstate = rejection.sqlstate;
     }
     for (const auto& one : refused) {
-        auto& letter = add(batch[one.position].message, to_string(one.rejection.reason));
+        auto& letter = add(batch[one.position].message, one.rejection.reason);
         letter.sqlstate = one.rejection.sqlstate;
         letter.field = one.rejection.field;
         letter.constraint = one.report.constraint;

@@ -1,5 +1,6 @@
 #include "core/aws/endpoint.h"
 
+#include <algorithm>
 #include <array>
 
 namespace sqs_ingest {
@@ -33,6 +34,13 @@ const Partition& partition_of(std::string_view region) {
 
 } // namespace
 
+bool is_region(std::string_view text) {
+    constexpr std::size_t kMaxLabel = 63; // RFC 1035, 2.3.4
+    return !text.empty() && text.size() <= kMaxLabel && std::all_of(text.begin(), text.end(), [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
+    });
+}
+
 Url aws_endpoint(std::string_view service, std::string_view region, EndpointVariant variant) {
     const Partition& partition = partition_of(region);
     std::string host(service);
@@ -52,6 +60,8 @@ Url sqs_endpoint(const Url& queue, const std::optional<Url>& configured, Endpoin
         return *configured;
     if ((!variant.fips && !variant.dual_stack) || !is_standard_sqs_host(queue))
         return queue;
+    variant.fips |= queue.host.starts_with("sqs-fips.");
+    variant.dual_stack |= queue.host.find(".api.") != std::string::npos;
     return aws_endpoint("sqs", *region_of_host(queue.host), variant);
 }
 

@@ -17,6 +17,10 @@ struct EndpointVariant {
     bool dual_stack = false;
 };
 
+// Whether a text can be the name of a region: lower-case letters, digits and hyphens, a label of a host. What
+// is none must not become a part of one.
+bool is_region(std::string_view text);
+
 // https://sqs.<region>.amazonaws.com, sqs-fips.<region>.amazonaws.com, sqs.<region>.api.aws,
 // sqs-fips.<region>.api.aws; of a Chinese region amazonaws.com.cn and api.amazonwebservices.com.cn; and of
 // the isolated partitions their own suffixes. `service` is the host's first label: "sqs", "sts".
@@ -27,7 +31,7 @@ Url aws_endpoint(std::string_view service, std::string_view region, EndpointVari
 bool is_standard_sqs_host(const Url& url);
 
 // Where SQS requests go: `configured` (a setting, AWS_ENDPOINT_URL_SQS, …) if there is one, else the variant
-// of the queue's own host, else that host.
+// of the queue's own host, which keeps what that host says itself, else that host.
 Url sqs_endpoint(const Url& queue, const std::optional<Url>& configured, EndpointVariant variant);
 
 } // namespace sqs_ingest

@@ -14,8 +14,10 @@ namespace sqs_ingest {
 
 using Instant = std::chrono::steady_clock::time_point;
 
-// What a message becomes: rows, or the reason why not.
-using Content = std::variant<Rows, Rejection>;
+// What a message becomes: rows, or the reason why not; or nobody has looked yet, since there was no room for
+// its rows beside what is in hand.
+struct Unread {};
+using Content = std::variant<Rows, Rejection, Unread>;
 
 // A message in hand: ours until visible_until, when the queue may hand it to somebody else.
 struct Delivery {

@@ -4,12 +4,13 @@
 // XML, ElasticMQ "MissingAction", LocalStack an error 500, GoAWS plain text. So an answer that is not in the
 // protocol of its request has the request repeated in the other one, and the answer to that decides:
 //
-//                    ┌── understood ───────────────────────────────────────────▶ JSON is settled
-//     JSON request ──┼── SQS's own error, but in XML ──▶ ┌──────────────┐ understood ──▶ Query is settled
-//                    ├── anything else ────────────────▶ │ Query request│ understood, the second time in a
-//                    row ──▶ │                                   └──────────────┘ not understood: the first
-//                    answer counts, └── an outage (502, 503, 429 …): the answer counts          and JSON is
-//                    next again
+//     the answer in JSON             the answer in Query      and then
+//     understood                     -                        JSON is settled
+//     an outage (502, 503, 429 …)    -                        it counts
+//     SQS's own error, but in XML    understood               Query is settled
+//     SQS's own error, but in XML    SQS's error, or outage   it counts; JSON is next again
+//     anything else                  understood               Query is settled, the second time in a row
+//     either of the two              anything else            the first one counts; JSON is next again
 //
 // "Anything else" is also what a broken proxy says, and it may be mended between the two requests: hence
 // twice, the second JSON request sent after the first Query answer. Settled is settled, until a server

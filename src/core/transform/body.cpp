@@ -113,6 +113,8 @@ class DomBuilder {
     }
 
     bool add(json value) {
+        if (++values_ > kMaxValues)
+            return refuse(Reason::too_large);
         place(std::move(value));
         return true;
     }
@@ -120,6 +122,8 @@ class DomBuilder {
     bool open(json container) {
         if (open_.size() == kMaxNesting)
             return refuse(Reason::too_deep);
+        if (++values_ > kMaxValues)
+            return refuse(Reason::too_large);
         open_.push_back(place(std::move(container)));
         return true;
     }
@@ -136,6 +140,7 @@ class DomBuilder {
 
     json root_;
     std::vector<json*> open_; // the containers around the parser, outermost first
+    std::size_t values_ = 0;  // so far
     json* member_ = nullptr;  // in an object: where the value of the last key goes
     std::optional<Reason> refusal_;
 };

@@ -11,11 +11,13 @@
 namespace sqs_ingest {
 
 inline constexpr int kMaxNesting = 64;
+// More than a message of 1 MiB has room for; an unpacked payload would take ten times its size in memory.
+inline constexpr std::size_t kMaxValues = 1'000'000;
 
 // Parses strictly: UTF-8 only, no duplicate keys in any object, at most kMaxNesting levels, numbers that fit
 // a double or a 64-bit integer. The top must be an object. Never throws on data, never recurses with the
 // input's depth. Rejections: not_json, not_object, invalid_utf8, too_deep, duplicate_key (field: empty, since
-// a key can be personal data too), number_out_of_range.
+// a key can be personal data too), number_out_of_range, too_large (more than kMaxValues values).
 Result<nlohmann::json, Rejection> parse_body(std::string_view body);
 
 // The same for any JSON text: every rejection but not_object.

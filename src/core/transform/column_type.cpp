@@ -329,6 +329,9 @@ std::optional<std::string> metadata_misfit(MessageField metadata, const ColumnRu
                    : std::optional("a sequence number has 20 digits" + column_is(type));
     case MessageField::sent_at:
     case MessageField::received_at:
+        for (const auto& step : rule.steps)
+            if (const auto* epoch = std::get_if<EpochTime>(&step); epoch && !epoch->millis)
+                return "it is a number of milliseconds: its step is epoch_millis, not epoch_seconds";
         if (kind == Kind::int2 || kind == Kind::int4)
             return "milliseconds since 1970 need bigint" + column_is(type);
         return takes_text(kind) || is_numeric(kind) || is_time(kind) || !rule.steps.empty()

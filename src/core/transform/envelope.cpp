@@ -73,18 +73,24 @@ Result<std::string, Rejection> unpacked_gzip(std::string_view bytes) {
     return Rejection{text.error() == GunzipError::too_large ? Reason::too_large : Reason::bad_encoding, {}};
 }
 
+Result<std::string, Rejection> unpacked(BodyEncoding encoding, std::string_view text) {
+    if (encoding == BodyEncoding::plain)
+        return std::string(text);
+    auto bytes = from_base64(text);
+    if (!bytes)
+        return Rejection{Reason::bad_encoding, {}};
+    if (encoding == BodyEncoding::gzip_base64)
+        return unpacked_gzip(*bytes);
+    if (bytes->size() > kMaxPayload)
+        return Rejection{Reason::too_large, {}};
+    return std::move(*bytes);
+}
+
 Result<json, Rejection> decode(BodyEncoding encoding, std::string_view text) {
     if (encoding == BodyEncoding::plain)
         return parse_body(text);
-    const auto bytes = from_base64(text);
-    if (!bytes)
-        return Rejection{Reason::bad_encoding, {}};
-    if (encoding == BodyEncoding::base64)
-        return bytes->size() > kMaxPayload ? Rejection{Reason::too_large, {}} : parse_body(*bytes);
-    const auto unpacked = unpacked_gzip(*bytes);
-    if (!unpacked)
-        return unpacked.error();
-    return parse_body(unpacked.value());
+    const auto payload = unpacked(encoding, text);
+    return payload ? parse_body(payload.value()) : payload.error();
 }
 
 // The envelope itself. What is no JSON object is no envelope; what is wrong inside of it keeps its name.
@@ -96,7 +102,7 @@ Result<json, Rejection> open_envelope(std::string_view body) {
     return envelope;
 }
 
-Result<json, Rejection> payload_of_notification(BodyEncoding encoding, std::string_view body) {
+Result<std::string, Rejection> message_of_notification(std::string_view body) {
     const auto notification = open_envelope(body);
     if (!notification)
         return notification.error();
@@ -106,7 +112,7 @@ Result<json, Rejection> payload_of_notification(BodyEncoding encoding, std::stri
     const auto message = notification.value().find("Message");
     if (message == notification.value().end() || !message->is_string())
         return Rejection{Reason::bad_envelope, "Message"};
-    return decode(encoding, message->get_ref<const std::string&>());
+    return message->get<std::string>();
 }
 
 Result<json, Rejection> payload_of_event(std::string_view body) {
@@ -169,12 +175,23 @@ Result<json, Rejection> parse_payload(Envelope envelope, BodyEncoding encoding, 
     switch (envelope) {
     case Envelope::none:
         return decode(encoding, body);
-    case Envelope::sns:
-        return payload_of_notification(encoding, body);
+    case Envelope::sns: {
+        const auto message = message_of_notification(body);
+        return message ? decode(encoding, message.value()) : message.error();
+    }
     case Envelope::eventbridge:
         return payload_of_event(body);
     }
     return Rejection{Reason::bad_envelope, {}};
+}
+
+std::optional<std::string> payload_text(Envelope envelope, BodyEncoding encoding, std::string_view body) {
+    if (envelope == Envelope::eventbridge)
+        return std::nullopt;
+    auto text = envelope == Envelope::sns ? message_of_notification(body) : std::string(body);
+    if (text)
+        text = unpacked(encoding, text.value());
+    return text ? std::optional(std::move(text).value()) : std::nullopt;
 }
 
 } // namespace sqs_ingest

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <optional>
+#include <string>
 #include <string_view>
 
 namespace sqs_ingest {
@@ -52,5 +53,9 @@ inline constexpr std::size_t kMaxPayload = 16u << 20;
 // https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-events-structure.html
 Result<nlohmann::json, Rejection> parse_payload(Envelope envelope, BodyEncoding encoding,
                                                 std::string_view body);
+
+// Its text, as far as the envelope and the encoding can be taken off. Empty: they cannot, or the payload is
+// no text of its own (eventbridge).
+std::optional<std::string> payload_text(Envelope envelope, BodyEncoding encoding, std::string_view body);
 
 } // namespace sqs_ingest

@@ -134,6 +134,14 @@ Result<std::vector<BodyField>, std::string> parse_parts(const json& value) {
             return "\"mask_parts\" must be an array of JSON Pointers like \"/ip\": not " + item.dump();
         parts.push_back(std::move(*part));
     }
+    // What lies in another part is masked with it, and once.
+    std::sort(parts.begin(), parts.end(),
+              [](const BodyField& a, const BodyField& b) { return a.tokens < b.tokens; });
+    const auto lies_in = [](const BodyField& outer, const BodyField& inner) {
+        return outer.tokens.size() <= inner.tokens.size() &&
+               std::equal(outer.tokens.begin(), outer.tokens.end(), inner.tokens.begin());
+    };
+    parts.erase(std::unique(parts.begin(), parts.end(), lies_in), parts.end());
     return parts;
 }
 

@@ -164,10 +164,13 @@ bool mentions(const Transform& transform, const Message& message, const ColumnRu
               const SameAsId& same) {
     const auto what = wanted(rule, id);
     auto parsed = parse_payload(transform.envelope, transform.encoding, message.body);
-    if (!parsed)
-        parsed = parse_json(message.body);
-    if (!parsed)
-        return found_in_text(message.body, what);
+    if (!parsed) {
+        const auto payload = payload_text(transform.envelope, transform.encoding, message.body);
+        const std::string& text = payload ? *payload : message.body;
+        parsed = parse_json(text);
+        if (!parsed)
+            return found_in_text(text, what);
+    }
     bool decided = false;
     for (const auto& value : mapped_values(rule, transform.mapping, parsed.value(), message)) {
         if (const auto text = normalised(rule, value); text == id || (same && same(text)))

@@ -137,18 +137,18 @@ bool wants_date(const ColumnRule& rule, const ColumnType& type) {
 }
 
 // A number of milliseconds, or already the date or time where one is wanted ("", which is none, for one that
-// the calendar has not).
+// the calendar has not) and no step makes it.
 Value time_value(std::int64_t ms, const ColumnRule& rule, const ColumnType& type) {
     constexpr std::int64_t kFar = 1'000'000'000'000'000; // thirty thousand years
     if (ms < -kFar || ms > kFar)
         return "";
+    if (std::any_of(rule.steps.begin(), rule.steps.end(),
+                    [](const Step& step) { return std::holds_alternative<EpochTime>(step); }))
+        return ms;
     if (wants_date(rule, type))
         return date_of_epoch_ms(ms).value_or("");
-    if (type.kind == ColumnType::Kind::timestamp || type.kind == ColumnType::Kind::timestamptz) {
-        if (!rule.steps.empty())
-            return ms;
+    if (type.kind == ColumnType::Kind::timestamp || type.kind == ColumnType::Kind::timestamptz)
         return time_of_epoch_us(ms * 1000).value_or("");
-    }
     return ms;
 }
 

@@ -256,11 +256,14 @@ void CredentialsChain::Impl::failed(NoCredentials why, bool is_outage, Moment no
 }
 
 std::variant<std::string, BeingFetched, NoRegion> CredentialsChain::Impl::region(Moment now) {
-    if (!options_.region.empty())
-        return options_.region;
     config_.update();
-    if (std::string configured = config_.region(); !configured.empty())
+    if (std::string configured = options_.region.empty() ? config_.region() : options_.region;
+        !configured.empty()) {
+        if (!is_region(configured))
+            return NoRegion{"the configured AWS region is none: it has other characters than lower-case "
+                            "letters, digits and hyphens"};
         return configured;
+    }
     if (!instance_region_.empty())
         return instance_region_;
     if (region_errand_)

@@ -136,10 +136,7 @@ class InstanceRegion : public MetadataConversation {
 
     NextStep on_answer(HttpAnswer answer) override {
         const std::string region = first_line(answer.body);
-        const bool plausible = std::all_of(region.begin(), region.end(), [](char c) {
-            return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
-        });
-        if (answer.status != 200 || !is_name(region) || !plausible)
+        if (answer.status != 200 || !is_region(region))
             return failed("did not name the region: HTTP " + std::to_string(answer.status));
         return FoundRegion{region};
     }
