@@ -172,8 +172,9 @@ std::optional<ChildProcess::End> ChildProcess::poll(Instant now) {
         siginfo_t how{};
         // It is reaped with its group: until then nobody else can have the group's number.
         if (waitid(P_PID, static_cast<id_t>(pid_), &how, WEXITED | WNOHANG | WNOWAIT) != 0) {
-            note_death(std::exchange(pid_, -1)); // somebody has reaped it, and the number may be another's
-            return failed("was ended by somebody else: its exit status is unknown");
+            note_death(
+                std::exchange(pid_, -1)); // reaped where SIGCHLD is ignored: the number may be another's
+            return End{std::move(text_), ""};
         }
         if (how.si_pid == pid_) {
             kill_and_reap();

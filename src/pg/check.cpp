@@ -196,8 +196,7 @@ void check_queue(Items& items, const Pipeline& pipeline) {
     put(items, "queue is free", queue_obstacle(pipeline, enabled_pipelines()),
         "no other enabled pipeline of this cluster reads it");
 
-    SqsClient client({pipeline.queue_url, pipeline.endpoint, pipeline.region, pipeline.credentials,
-                      pipeline.http, protocol_setting(pipeline.row.protocol)});
+    SqsClient client(client_options(pipeline));
     const auto answer = ask_queue(client);
     check_credentials(items, client, answer);
     const bool region = !client.region().empty();

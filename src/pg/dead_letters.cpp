@@ -43,6 +43,7 @@ DeadLetter open(const TextRow& row, const Keyring& keyring) {
     if (row[2])
         letter.message.sent_at_ms = std::stoll(*row[2]);
     letter.message.receive_count = std::stoi(*row[3]);
+    letter.message.received_at_ms = std::stoll(*row[7]); // when it became one: soon after
     // What was damaged on its way was sealed with its damage repaired: it does not become right by that.
     // Version 1.0 did not keep whether it was, and had no other reason for this one.
     letter.message.body_damaged = *row[5] == to_string(Reason::invalid_utf8);
@@ -100,19 +101,18 @@ std::vector<DeadLetter> next_dead_letters(const Extension& extension, const Dead
     {
         AsExtensionOwner as_owner(extension);
         const std::string letters = extension.table("sqs_ingest_dead_letter");
-        rows =
-            query("WITH chosen AS (SELECT id, octet_length(sealed) AS size FROM " + letters + kConditions +
-                      " AND id > $6::int8 ORDER BY id LIMIT " +
-                      std::to_string(std::clamp<std::int64_t>(at_most, 0, kBatch)) +
-                      (lock == Lock::skip ? " FOR UPDATE SKIP LOCKED)," : "),") +
-                      " summed AS (SELECT id, sum(size) OVER (ORDER BY id) - size AS before FROM chosen)"
-                      " SELECT l.id::text, l.message_id, (extract(epoch FROM l.sent_at) * 1000)::int8::text,"
-                      " l.receive_count::text, encode(l.sealed, 'hex'), l.reason, " +
-                      metadata +
-
-                      " FROM summed s JOIN " + letters + " l ON l.id = s.id WHERE s.before < " +
-                      std::to_string(kBatchBytes) + " ORDER BY l.id",
-                  parameters);
+        rows = query(
+            "WITH chosen AS (SELECT id, octet_length(sealed) AS size FROM " + letters + kConditions +
+                " AND id > $6::int8 ORDER BY id LIMIT " +
+                std::to_string(std::clamp<std::int64_t>(at_most, 0, kBatch)) +
+                (lock == Lock::skip ? " FOR UPDATE SKIP LOCKED)," : "),") +
+                " summed AS (SELECT id, sum(size) OVER (ORDER BY id) - size AS before FROM chosen)"
+                " SELECT l.id::text, l.message_id, (extract(epoch FROM l.sent_at) * 1000)::int8::text,"
+                " l.receive_count::text, encode(l.sealed, 'hex'), l.reason, " +
+                metadata + ", (extract(epoch FROM l.created_at) * 1000)::int8::text FROM summed s JOIN " +
+                letters + " l ON l.id = s.id WHERE s.before < " + std::to_string(kBatchBytes) +
+                " ORDER BY l.id",
+            parameters);
     }
     std::vector<DeadLetter> opened;
     for (const auto& row : rows)

@@ -85,11 +85,6 @@ Trouble trouble_of(const WriteFault& fault, const Pipeline& pipeline) {
                         GetCurrentTimestamp());
 }
 
-SqsClientOptions client_options(const Pipeline& pipeline) {
-    return {pipeline.queue_url,   pipeline.endpoint, pipeline.region,
-            pipeline.credentials, pipeline.http,     protocol_setting(pipeline.row.protocol)};
-}
-
 std::int64_t now_ms() {
     return std::chrono::duration_cast<std::chrono::milliseconds>(
                std::chrono::system_clock::now().time_since_epoch())
@@ -629,12 +624,9 @@ void Ingest::write(Instant now) {
     const std::size_t n = next_batch();
     if (n == 0)
         return;
-    if (n == 1 && in_hand_.front().lone_faults >= kLoneFaults) {
+    // A dead letter, whatever on_invalid says: it could be the database after all.
+    if (n == 1 && in_hand_.front().lone_faults >= kLoneFaults)
         in_hand_.front().content = Rejection{Reason::row_error, {}, in_hand_.front().sqlstate};
-        leave_rejected();
-        if (pipeline_.on_invalid == OnInvalid::leave)
-            return;
-    }
     std::vector<Delivery> batch(std::make_move_iterator(in_hand_.begin()),
                                 std::make_move_iterator(in_hand_.begin() + static_cast<std::ptrdiff_t>(n)));
     in_hand_.erase(in_hand_.begin(), in_hand_.begin() + static_cast<std::ptrdiff_t>(n));

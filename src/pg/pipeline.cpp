@@ -162,6 +162,11 @@ std::optional<Obstacle> resolve_queue(Pipeline& pipeline, const Settings& settin
 
 } // namespace
 
+SqsClientOptions client_options(const Pipeline& pipeline) {
+    return {pipeline.queue_url,   pipeline.endpoint, pipeline.region,
+            pipeline.credentials, pipeline.http,     protocol_setting(pipeline.row.protocol)};
+}
+
 std::optional<PipelineRow> read_pipeline(const Extension& extension, const std::string& name) {
     std::vector<TextRow> cells;
     {

@@ -3,6 +3,7 @@
 
 #include "core/sqs/url.h"
 #include "core/transform/transform.h"
+#include "net/sqs_client.h"
 #include "pg/extension.h"
 #include "pg/settings.h"
 
@@ -75,6 +76,9 @@ struct Pipeline {
     // Changes whenever something changes that a worker is configured by.
     std::uint64_t version() const;
 };
+
+// How its queue is asked.
+SqsClientOptions client_options(const Pipeline& pipeline);
 
 // What becomes of a message that was rejected: what on_invalid says, but what is given up is kept.
 OnInvalid fate_of(const Pipeline& pipeline, const Rejection& rejection);

@@ -258,7 +258,7 @@ def test_dump_restored_over_the_database_while_it_ingests_stops_it_and_brings_th
     db.close()
     done(proxied.cluster.client("pg_restore", "--clean", "--if-exists", "-d", db.name, path))
     assert contents(db) == expected
-    assert proxied.cluster.pids("sqs_ingest worker") == []
+    wait_until(lambda: proxied.cluster.pids("sqs_ingest worker") == [], 5, "no worker")
     assert proxied.stat()["state"] == "stopped"
     proxied.start()
     proxied.queue.send(login_messages(2, 15))

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from harness import login_message, login_messages, wait_until
 from pipeline import users_of
-from pipeline import assert_counters_add_up, make_owner, pipeline_fixture  # noqa: F401
+from pipeline import assert_counters_add_up, make_owner, pipeline_fixture, prepare  # noqa: F401
 from proxy import make_pipeline_fixture, make_proxy_fixture, proxy_fixture, short_polls  # noqa: F401
 
 # A worker that waits for a lock gives up after 4 s: before that it must find out that it is in a deadlock.
@@ -42,9 +42,7 @@ def for_web(statement):
 def owner(pipeline):
     """An ordinary role that owns the pipeline and its table; the pipeline is stopped."""
     role = make_owner(pipeline)
-    with pipeline.db.connect(role) as connection:
-        connection.execute("SELECT sqs_ingest_start()")
-        connection.execute("SELECT sqs_ingest_stop()")
+    prepare(pipeline, role)
     return role
 
 
@@ -479,3 +477,20 @@ def test_message_sent_to_a_table_in_trouble_is_stored_when_the_trouble_is_over(p
         pipeline.db.sql("ALTER TABLE away RENAME TO user_logins")
         pipeline.wait_until_done(i + 2, 10)
     assert_all_stored_once(pipeline, messages)
+
+
+@pytest.mark.parametrize("on_invalid", ["leave", "discard"])
+def test_row_that_breaks_the_write_stops_nobody_whatever_on_invalid_says(pipeline, on_invalid):
+    """It is neither left nor discarded: it could be the database after all. It becomes a dead letter."""
+    pipeline.db.sql(USER_LOGINS)
+    pipeline.db.sql(for_web("RAISE 'broken' USING ERRCODE = 'internal_error'"))
+    broken, good = login_message(0, device_type="web"), login_messages(30, 1)
+    prepare(pipeline)
+    pipeline.db.sql("UPDATE sqs_ingest_pipeline SET on_invalid = %s", [on_invalid])
+    pipeline.queue.send([broken, *good])
+    pipeline.start()
+    pipeline.wait_for(60, inserted=30, dead_letters=1, deleted=31)
+    assert user_ids(pipeline) == users_of(good)
+    assert [letter["reason"] for letter in pipeline.dead_letters()] == ["row_error"]
+    pipeline.queue.send(login_messages(5, 100))
+    pipeline.wait_for(inserted=35)

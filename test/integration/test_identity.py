@@ -26,7 +26,7 @@ def worker_roles(pipeline):
 def owner(pipeline):
     """An ordinary role that owns the pipeline and its table; the pipeline is stopped."""
     role = make_owner(pipeline)
-    as_role(pipeline, role, "SELECT sqs_ingest_start()", "SELECT sqs_ingest_stop()")
+    prepare(pipeline, role)
     return role
 
 

@@ -153,6 +153,22 @@ std::string endpoint(const char* queue, EndpointVariant variant, const char* con
     return sqs_endpoint(parse_url(queue).value(), url, variant).origin();
 }
 
+TEST(EndpointTest, a_region_is_a_label_of_a_host) {
+    for (const char* region : {"us-east-1", "eusc-de-east-1", "x"})
+        EXPECT_TRUE(is_region(region)) << region;
+    for (const char* text :
+         {"", "x.evil.org/", "us-east-1\r\nhost: x", "us east 1", "US-EAST-1", "us-east-1#"})
+        EXPECT_FALSE(is_region(text)) << text;
+    EXPECT_FALSE(is_region(std::string(64, 'a')));
+}
+
+TEST(EndpointTest, a_variant_keeps_what_the_host_says_itself) {
+    EXPECT_EQ(endpoint("https://sqs-fips.us-east-2.amazonaws.com/1/q", {.dual_stack = true}),
+              "https://sqs-fips.us-east-2.api.aws");
+    EXPECT_EQ(endpoint("https://sqs.us-east-2.api.aws/1/q", {.fips = true}),
+              "https://sqs-fips.us-east-2.api.aws");
+}
+
 TEST(EndpointTest, a_variant_replaces_a_standard_host_only) {
     constexpr EndpointVariant kFips{.fips = true};
     EXPECT_EQ(endpoint("https://sqs.us-east-2.amazonaws.com/1/q", {}), "https://sqs.us-east-2.amazonaws.com");

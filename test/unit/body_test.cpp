@@ -94,6 +94,13 @@ TEST(Body, the_same_key_in_different_objects_is_fine) {
     EXPECT_EQ(verdict(R"({"a": {"a": {"a": 1}}, "b": [{"a": 1}, {"a": 1}]})"), "accepted");
 }
 
+TEST(Body, values_are_accepted_up_to_the_bound) {
+    const auto holding = [](std::size_t values) { return R"({"a":[0)" + repeated(",{}", values - 3) + "]}"; };
+    EXPECT_EQ(verdict(holding(kMaxValues)), "accepted");
+    EXPECT_EQ(verdict(holding(kMaxValues + 1)), "too_large");
+    EXPECT_EQ(verdict(R"({"a":[0)" + repeated(",0", kMaxValues) + "]}"), "too_large");
+}
+
 TEST(Body, nesting_is_accepted_up_to_the_bound) {
     const auto nested = [](std::size_t arrays) {
         return R"({"a":)" + repeated("[", arrays) + repeated("]", arrays) + "}";

@@ -199,6 +199,14 @@ TEST(Misfit, what_sources_give_must_fit_the_column) {
     EXPECT_FALSE(fits("@queue", {Type::int4}));
 }
 
+TEST(Misfit, times_of_the_message_are_milliseconds) {
+    for (const auto* time : {"@sent_at", "@received_at"}) {
+        const std::string from = R"("from": ["/a", ")" + std::string(time) + R"("], "steps": [)";
+        EXPECT_EQ(misfit_of(from + R"("epoch_millis"])", {Type::timestamptz}), "fits");
+        EXPECT_NE(misfit_of(from + R"("epoch_seconds"])", {Type::timestamptz}), "fits");
+    }
+}
+
 TEST(Misfit, a_whole_body_is_json) {
     const std::string rule = R"("from": "@body", "mask_parts": [])";
     EXPECT_EQ(misfit_of(rule, {Type::json}), "fits");

@@ -230,6 +230,19 @@ TEST_F(CredentialsTest, an_unreadable_file_is_named_with_the_reason) {
     EXPECT_TRUE(contains(refusal.detail, credentials().string() + ": Permission denied")) << refusal.detail;
 }
 
+TEST_F(CredentialsTest, a_region_that_is_none_goes_nowhere) {
+    for (const char* region : {"x.evil.org/", "us-east-1\r\nhost: x"}) {
+        CredentialsOptions options;
+        options.region = region;
+        ChainUnderTest configured(options);
+        EXPECT_TRUE(contains(std::get<NoRegion>(configured.region()).message, "is none")) << region;
+        setenv("AWS_REGION", region, 1);
+        ChainUnderTest in_environment({});
+        EXPECT_TRUE(std::holds_alternative<NoRegion>(in_environment.region())) << region;
+        unsetenv("AWS_REGION");
+    }
+}
+
 TEST_F(CredentialsTest, the_region_comes_from_the_environment_before_the_profile) {
     write(config(), "[default]\nregion = eu-west-1\n[profile ops]\nregion = eu-west-2\n");
     ChainUnderTest plain({});

@@ -40,6 +40,28 @@ TEST(Mention, other_key_counts_for_ids_that_are_telling) {
     EXPECT_FALSE(about(R"({"device_type": "android"})", "android"));
 }
 
+TEST(Mention, a_payload_that_cannot_be_parsed_is_searched_without_its_envelope_and_encoding) {
+    const auto about = [](Envelope envelope, BodyEncoding encoding, std::string_view body) {
+        Transform transform;
+        transform.mapping = parse_mapping(user_logins_mapping()).value();
+        transform.envelope = envelope;
+        transform.encoding = encoding;
+        Message message;
+        message.body = body;
+        return mentions(transform, message, user_id(), "customer-1");
+    };
+    EXPECT_TRUE(about(Envelope::sns, BodyEncoding::plain,
+                      R"({"Type":"Notification","Message":"{\"user_id\":\"customer-1\",\"a\":1,\"a\":2}"})"));
+    EXPECT_TRUE(about(Envelope::sns, BodyEncoding::plain,
+                      R"({"Type":"Notification","Message":"customer-1 logged in"})"));
+    // {"user_id":"customer-1",
+    EXPECT_TRUE(about(Envelope::none, BodyEncoding::base64, "eyJ1c2VyX2lkIjoiY3VzdG9tZXItMSIs"));
+    EXPECT_FALSE(about(Envelope::none, BodyEncoding::base64, "eyJ1c2VyX2lkIjoiY3VzdG9tZXItMiIs"));
+    // Not in the envelope at all.
+    EXPECT_TRUE(about(Envelope::sns, BodyEncoding::plain, R"({"user_id":"customer-1"})"));
+    EXPECT_TRUE(about(Envelope::eventbridge, BodyEncoding::plain, R"({"detail":"customer-1"})"));
+}
+
 TEST(Mention, part_of_a_value_never_counts) {
     EXPECT_FALSE(about(R"({"uid": "mary-jane.doe@example.org"})", "jane.doe@example.org"));
     EXPECT_FALSE(about(R"({"uid": "mary-jane.doe@example.org", )", "jane.doe@example.org"));

@@ -411,6 +411,21 @@ TEST(Sources, metadata_that_a_message_has_not_is_null) {
             << source;
 }
 
+TEST(Sources, a_time_of_the_message_goes_through_the_steps_of_what_it_stands_in_for) {
+    const auto value = [](const char* steps, ColumnType type) {
+        return rows_of(mapped(R"({"column": "c", "from": ["/created", "@sent_at"], "steps": [)" +
+                                  std::string(steps) + "]}",
+                              {type}),
+                       with_metadata("{}"));
+    };
+    EXPECT_EQ(value(R"("epoch_millis")", {Type::timestamptz}), "2023-11-14T22:13:20Z");
+    EXPECT_EQ(value(R"("epoch_millis")", {Type::date}), "2023-11-14");
+    EXPECT_EQ(value(R"("epoch_millis", "date")", {Type::text}), "2023-11-14");
+    EXPECT_EQ(value(R"("trim")", {Type::timestamptz}), "2023-11-14T22:13:20Z");
+    EXPECT_EQ(value(R"("trim")", {Type::date}), "2023-11-14");
+    EXPECT_EQ(value(R"("date")", {Type::date}), "2023-11-14");
+}
+
 TEST(Sources, attributes_are_texts_and_binary_ones_only_if_they_are_utf8) {
     EXPECT_EQ(value_from("@attribute:trace", {Type::text}), " ABC ");
     EXPECT_EQ(value_from("@attribute:trace", {Type::text}, R"("trim", "lower", "mask")"), token("abc"));
@@ -440,6 +455,17 @@ TEST(Sources, a_whole_body_keeps_everything_but_what_is_masked) {
     stored.erase("n");
     EXPECT_EQ(stored, expected);
     EXPECT_EQ(rows_of(how, message_of(R"({"x": "\u0000"})")), "nul_character @body");
+}
+
+TEST(Sources, parts_of_a_body_that_overlap_are_masked_once) {
+    for (const auto* parts :
+         {R"(["/p", "/p/a"])", R"(["/p/a", "/p"])", R"(["/p", "/p"])", R"(["/p/a", "/p", "/p/a"])"}) {
+        const auto how = mapped(
+            R"({"column": "c", "from": "@body", "mask_parts": )" + std::string(parts) + "}", {{Type::json}});
+        EXPECT_EQ(json::parse(rows_of(how, message_of(R"({"p": {"a": "x"}, "pa": "y"})"))),
+                  (json{{"p", {{"a", token("x")}}}, {"pa", "y"}}))
+            << parts;
+    }
 }
 
 TEST(Steps, epochs_are_times_in_utc) {
