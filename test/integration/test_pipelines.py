@@ -142,7 +142,7 @@ def test_a_needed_column_that_is_not_mapped_is_named(pipelines):
     ({"dead_letter_retention": "-1 day"}, "dead_letter_retention"), ({"protocol": "xml"}, "protocol"), ({"envelope": "kafka"}, "envelope"),
     ({"body_encoding": "rot13"}, "body_encoding"), ({"mask_method": "rot13"}, "rot13"), ({"each": "items"}, "each"),
     ({"envelope": "eventbridge", "body_encoding": "base64"}, "do not go together"), ({"name": ""}, "name"), ({"name": "x" * 64}, "name"),
-    ({"endpoint_url": "ftp://x"}, "endpoint"),
+    ({"endpoint_url": "ftp://x"}, "endpoint"), ({"region": "x.example.org/"}, "region"),
 ])  # fmt: skip
 def test_an_option_that_cannot_work_is_refused_by_name(pipelines, options, message):
     pipelines.db.sql("CREATE TABLE t (id integer, note text)")
