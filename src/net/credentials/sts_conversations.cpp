@@ -3,8 +3,6 @@
 #include "net/credentials/conversation.h"
 #include "net/credentials/token_file.h"
 
-#include <cstdlib>
-#include <curl/curl.h>
 #include <openssl/crypto.h>
 
 namespace sqs_ingest {
@@ -14,7 +12,6 @@ using namespace std::chrono_literals;
 
 constexpr auto kAnswerTimeout = 10s;
 constexpr std::size_t kMaxAnswerBytes = 64u << 10;
-constexpr std::int64_t kTolerableSkewMs = 4 * 60'000; // AWS accepts 5 minutes
 constexpr const char* kFormType = "application/x-www-form-urlencoded; charset=utf-8";
 
 HttpRequest sts_request(const StsEndpoint& sts, Headers headers, std::string body) {
@@ -46,7 +43,7 @@ class AssumeRole : public Conversation {
         : role_(std::move(role)), source_(std::move(source)), sts_(std::move(sts)), skew_(skew) {}
 
     NextStep begin(std::int64_t now_ms) override {
-        return signed_request(now_ms + (clock_was_refused_ ? skew_.ms() : skew_.far_off_ms()));
+        return signed_request(skew_.signing_ms(now_ms, clock_was_refused_));
     }
 
     NextStep on(StepResult reply, std::int64_t now_ms) override {
@@ -122,16 +119,6 @@ class AssumeRoleWithWebIdentity : public Conversation {
 };
 
 } // namespace
-
-void ClockSkew::learn(const std::string& date, std::int64_t now_ms) {
-    const auto server_s = curl_getdate(date.c_str(), nullptr);
-    if (!date.empty() && server_s >= 0)
-        ms_ = static_cast<std::int64_t>(server_s) * 1000 - now_ms;
-}
-
-std::int64_t ClockSkew::far_off_ms() const {
-    return std::abs(ms_) > kTolerableSkewMs ? ms_ : 0;
-}
 
 std::unique_ptr<Conversation> assume_role(RoleToAssume role, Credentials source, StsEndpoint sts,
                                           ClockSkew& skew) {
