@@ -4,6 +4,7 @@
 
 #include "core/overloaded.h"
 #include "core/sqs/utf8.h"
+#include "net/signed_request.h"
 
 #include <algorithm>
 #include <iterator>
@@ -16,7 +17,6 @@ namespace {
 using namespace std::chrono_literals;
 using std::chrono::milliseconds;
 
-constexpr milliseconds kConnectTimeout = 5s;
 constexpr milliseconds kAnswerTimeout = 10s;      // on top of a long poll's wait
 constexpr milliseconds kCredentialsTimeout = 10s; // before that
 
@@ -221,8 +221,10 @@ void SqsClient::send_waiting(Moment now) {
 
 void SqsClient::sign_and_send(Pending pending, const Credentials& credentials, const Url& endpoint,
                               Moment now) {
-    HttpRequest request = signed_request(
-        codec(spoken_in(pending)).encode(options_.queue_url, pending.request), credentials, endpoint, now);
+    const std::string date = format_amz_date(clock_skew_.signing_ms(now.unix_ms, clock_was_refused_) / 1000);
+    HttpRequest request =
+        signed_request(codec(spoken_in(pending)).encode(options_.queue_url, pending.request), endpoint,
+                       credentials, {region_, "sqs", date});
     request.total_timeout = total_timeout(pending.request);
     pending.access_key_id = credentials.access_key_id;
     const TransferId transfer = pending.first ? http_.reserve() : pending.id;
@@ -261,27 +263,6 @@ Result<Url, std::string> SqsClient::endpoint() const {
     if (!queue_)
         return std::string("the queue's URL has no host");
     return sqs_endpoint(*queue_, configured.value(), credentials_.config().endpoint_variant());
-}
-
-// Host is signed as libcurl will send it.
-HttpRequest SqsClient::signed_request(ApiCall call, const Credentials& credentials, const Url& endpoint,
-                                      Moment now) const {
-    const std::string amz_date =
-        format_amz_date(clock_skew_.signing_ms(now.unix_ms, clock_was_refused_) / 1000);
-    Headers headers = {{"content-type", std::move(call.content_type)}, {"x-amz-date", amz_date}};
-    if (!call.target.empty())
-        headers.emplace_back("x-amz-target", std::move(call.target));
-    if (!credentials.session_token.empty())
-        headers.emplace_back("x-amz-security-token", credentials.session_token);
-
-    RequestToSign to_sign{"POST", call.path, "", headers, call.body};
-    to_sign.headers.emplace_back("host", endpoint.host_header());
-    headers.emplace_back("Authorization",
-                         authorization_header(to_sign, credentials, {region_, "sqs", amz_date}));
-    return {.url = endpoint.origin() + call.path,
-            .headers = std::move(headers),
-            .body = std::move(call.body),
-            .connect_timeout = kConnectTimeout};
 }
 
 std::optional<SqsEvent> SqsClient::end(Pending pending, std::variant<HttpAnswer, TransportError> result,

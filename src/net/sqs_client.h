@@ -105,8 +105,6 @@ class SqsClient {
     void refuse_waiting(const ApiError& error);
     void refuse_late(Moment now);
     void refuse(Pending pending, const ApiError& error);
-    HttpRequest signed_request(ApiCall call, const Credentials& credentials, const Url& endpoint,
-                               Moment now) const;
     std::optional<SqsEvent> end(Pending pending, std::variant<HttpAnswer, TransportError> result, Moment now);
     std::optional<SqsEvent> chosen(Pending pending, Judged answer, Moment now);
     static Protocol spoken_in(const Pending& pending);
