@@ -32,9 +32,7 @@ class Form {
         add("QueueUrl", queue_url);
     }
 
-    void add(std::string_view name, std::string_view value) {
-        body_.append(body_.empty() ? "" : "&").append(name).append("=").append(uri_encode(value));
-    }
+    void add(std::string_view name, std::string_view value) { add_field(body_, name, value); }
 
     template<class List>
     void add_list(std::string_view name, const List& values) {
