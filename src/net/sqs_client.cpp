@@ -3,7 +3,7 @@
 #include "net/sqs_client.h"
 
 #include "core/overloaded.h"
-#include "core/sqs/utf8.h"
+#include "core/utf8.h"
 #include "net/signed_request.h"
 
 #include <algorithm>

@@ -6,8 +6,8 @@
 #include "core/sqs/answer_parts.h"
 #include "core/sqs/uri_encode.h"
 #include "core/sqs/url.h"
-#include "core/sqs/utf8.h"
 #include "core/sqs/xml_answer.h"
+#include "core/utf8.h"
 
 #include <utility>
 

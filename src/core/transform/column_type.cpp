@@ -4,6 +4,7 @@
 #include "core/transform/body.h"
 #include "core/transform/date.h"
 #include "core/transform/transform.h"
+#include "core/utf8.h"
 
 #include <algorithm>
 #include <charconv>

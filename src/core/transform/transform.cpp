@@ -6,6 +6,7 @@
 #include "core/transform/ip.h"
 #include "core/transform/json_pointer.h"
 #include "core/transform/version.h"
+#include "core/utf8.h"
 
 #include <algorithm>
 #include <charconv>
