@@ -1,5 +1,5 @@
 // Instance metadata and container endpoints, against servers that check what they are asked with.
-#include "core/aws/timestamp.h"
+#include "core/date.h"
 #include "net/credentials.h"
 
 #include "aws_environment.h"

@@ -1,6 +1,6 @@
 #include "core/aws/sts.h"
 
-#include "core/aws/timestamp.h"
+#include "core/date.h"
 #include "core/sqs/uri_encode.h"
 #include "core/sqs/xml_answer.h"
 
