@@ -2,7 +2,7 @@
 // anything.
 #include "core/transform/body.h"
 
-#include "core/transform/hex_digit.h"
+#include "core/hex_digit.h"
 #include "core/utf8.h"
 
 #include <algorithm>
