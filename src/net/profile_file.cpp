@@ -1,5 +1,7 @@
 #include "net/profile_file.h"
 
+#include "core/text.h"
+
 #include <algorithm>
 
 namespace sqs_ingest {
@@ -33,14 +35,6 @@ std::string_view without_comment(std::string_view value) {
         if (is_comment(value.substr(i)) && kBlank.find(value[i - 1]) != kBlank.npos)
             return trimmed(value.substr(0, i));
     return trimmed(value);
-}
-
-std::string lower(std::string_view text) {
-    std::string result(text);
-    for (char& c : result)
-        if (c >= 'A' && c <= 'Z')
-            c += 'a' - 'A';
-    return result;
 }
 
 // "profile   x" and "profile x" are one name.
@@ -88,7 +82,7 @@ class ProfileFileReader {
         const auto equals = text.find('=');
         if (equals == text.npos)
             return;
-        last_key_ = lower(trimmed(text.substr(0, equals)));
+        last_key_ = ascii_lower(trimmed(text.substr(0, equals)));
         (*section_)[last_key_] = without_comment(text.substr(equals + 1));
         has_key_ = true;
         key_indentation_ = indentation;
@@ -98,7 +92,7 @@ class ProfileFileReader {
     void read_nested_key(std::string_view text) {
         const auto equals = text.find('=');
         if (equals != text.npos && (*section_)[last_key_].empty())
-            (*section_)[last_key_ + "." + lower(trimmed(text.substr(0, equals)))] =
+            (*section_)[last_key_ + "." + ascii_lower(trimmed(text.substr(0, equals)))] =
                 without_comment(text.substr(equals + 1));
     }
 
