@@ -31,13 +31,6 @@ std::string with_home(const std::string& path) {
     return path.starts_with("~/") ? home_directory() + path.substr(1) : path;
 }
 
-std::string value_of(const Profile* profile, const std::string& key) {
-    if (profile == nullptr)
-        return "";
-    const auto found = profile->find(key);
-    return found == profile->end() ? "" : found->second;
-}
-
 char upper(char c) {
     return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
 }

@@ -115,4 +115,11 @@ ProfileFile parse_profile_file(std::string_view text) {
     return reader.take();
 }
 
+std::string value_of(const Profile* profile, const std::string& key) {
+    if (profile == nullptr)
+        return "";
+    const auto found = profile->find(key);
+    return found == profile->end() ? "" : found->second;
+}
+
 } // namespace sqs_ingest

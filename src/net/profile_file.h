@@ -15,4 +15,7 @@ using Profile = std::map<std::string, std::string>;
 using ProfileFile = std::map<std::string, Profile>;
 ProfileFile parse_profile_file(std::string_view text);
 
+// A key's value; empty: there is no such key, or no profile.
+std::string value_of(const Profile* profile, const std::string& key);
+
 } // namespace sqs_ingest
