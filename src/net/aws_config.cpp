@@ -114,6 +114,10 @@ bool AwsConfig::flag(const char* variable, const std::string& key) const {
     return upper(setting(variable, key)) == "TRUE";
 }
 
+bool AwsConfig::flag(const char* variable) {
+    return upper(environment(variable)) == "TRUE";
+}
+
 std::string AwsConfig::region() const {
     return first_of(environment("AWS_REGION"), environment("AWS_DEFAULT_REGION"),
                     profile_value(profile_, "region"));

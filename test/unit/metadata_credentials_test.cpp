@@ -107,6 +107,11 @@ TEST_F(InstanceMetadataTest, it_can_be_switched_off) {
     EXPECT_TRUE(ec2_.requests().empty());
 }
 
+TEST_F(InstanceMetadataTest, no_line_of_a_file_switches_it_off) {
+    write(config(), "[default]\n= true\n");
+    EXPECT_EQ(ChainUnderTest({}).key_id(), "ROLE1");
+}
+
 TEST_F(InstanceMetadataTest, there_is_no_way_back_to_version_1) {
     ec2_.outage = CannedAnswer{.status = 404};
     ChainUnderTest chain({});

@@ -332,7 +332,7 @@ Result<std::optional<InstanceMetadata>, NoCredentials> instance_metadata(const A
     const auto wrong = [](const std::string& what) {
         return mistake(what, "instance metadata", "InstanceMetadata");
     };
-    if (config.flag("AWS_EC2_METADATA_DISABLED", ""))
+    if (AwsConfig::flag("AWS_EC2_METADATA_DISABLED"))
         return std::optional<InstanceMetadata>();
     std::string endpoint =
         config.setting("AWS_EC2_METADATA_SERVICE_ENDPOINT", "ec2_metadata_service_endpoint");
