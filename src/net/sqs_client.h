@@ -77,9 +77,8 @@ class SqsClient {
     // The region that requests are signed for, once it is known.
     const std::string& region() const { return region_; }
 
-    // The protocol that the next request will be in; is_settled() when it is no guess any more.
+    // The protocol that the next request will be in.
     Protocol protocol() const { return choice_.current(); }
-    bool protocol_is_settled() const { return choice_.is_settled(); }
 
   private:
     struct Judged {
