@@ -37,10 +37,16 @@ std::string_view without_comment(std::string_view value) {
     return trimmed(value);
 }
 
-// "profile   x" and "profile x" are one name.
+bool is_quoted(std::string_view text) {
+    return text.size() > 1 && (text.front() == '"' || text.front() == '\'') && text.back() == text.front();
+}
+
+// "profile   x" and "profile x" are one name. AWS's CLI quotes one with a blank in it: "profile 'my dev'".
 std::string section_name(std::string_view text) {
     std::string name;
     for (text = trimmed(text); !text.empty(); text = trimmed(text)) {
+        if (!name.empty() && is_quoted(text))
+            return name.append(" ").append(text.substr(1, text.size() - 2));
         const auto word = text.substr(0, text.find_first_of(kBlank));
         name.append(name.empty() ? "" : " ").append(word);
         text.remove_prefix(word.size());
