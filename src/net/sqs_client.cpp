@@ -57,7 +57,6 @@ CredentialsOptions with_region(CredentialsOptions credentials, const std::string
     return credentials;
 }
 
-// One action's requests and answers.
 milliseconds total_timeout(const Request& request) {
     const auto* receive = std::get_if<ReceiveRequest>(&request);
     return kAnswerTimeout + std::chrono::seconds(receive ? receive->wait_seconds : 0);

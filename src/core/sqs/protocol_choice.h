@@ -4,12 +4,15 @@
 // XML, ElasticMQ "MissingAction", LocalStack an error 500, GoAWS plain text. So an answer that is not in the
 // protocol of its request has the request repeated in the other one, and the answer to that decides:
 //
-//                    ┌── understood ───────────────────────────────────────────▶ JSON is settled
-//     JSON request ──┼── SQS's own error, but in XML ──▶ ┌──────────────┐ understood ──▶ Query is settled
-//                    ├── anything else ────────────────▶ │ Query request│ understood, the second time in a
-//                    row ──▶ │                                   └──────────────┘ not understood: the first
-//                    answer counts, └── an outage (502, 503, 429 …): the answer counts          and JSON is
-//                    next again
+//                    ┌─ understood ────────────────────▶ JSON is settled
+//     JSON request ──┼─ SQS's own error, but in XML ─┬─▶ the Query request
+//                    ├─ anything else ───────────────┘
+//                    └─ an outage (502, 503, 429 …) ───▶ this answer counts
+//
+//                    ┌─ understood, after SQS's own error ──────────────────▶ Query is settled
+//    Query request ──┼─ understood, after anything else: the first time ────▶ this answer counts
+//                    │                       the second time in a row ──────▶ Query is settled
+//                    └─ not understood ─▶ the first answer counts, and JSON is next again
 //
 // "Anything else" is also what a broken proxy says, and it may be mended between the two requests: hence
 // twice, the second JSON request sent after the first Query answer. Settled is settled, until a server
