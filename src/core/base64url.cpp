@@ -1,5 +1,6 @@
 #include "core/base64url.h"
 
+#include <array>
 #include <cstdint>
 
 namespace sqs_ingest {
@@ -7,6 +8,15 @@ namespace sqs_ingest {
 namespace {
 
 constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+// The six bits of each character; -1: it has none.
+constexpr auto kDigits = [] {
+    std::array<std::int8_t, 256> digits{};
+    digits.fill(-1);
+    for (std::size_t i = 0; i < kAlphabet.size(); ++i)
+        digits[static_cast<std::uint8_t>(kAlphabet[i])] = static_cast<std::int8_t>(i);
+    return digits;
+}();
 
 } // namespace
 
@@ -33,8 +43,8 @@ std::optional<std::string> from_base64url(std::string_view text) {
     std::uint32_t bits = 0;
     int pending = 0; // bits not yet read
     for (const char c : text) {
-        const auto digit = kAlphabet.find(c);
-        if (digit == std::string_view::npos)
+        const int digit = kDigits[static_cast<std::uint8_t>(c)];
+        if (digit < 0)
             return std::nullopt;
         bits = bits << 6 | static_cast<std::uint32_t>(digit);
         pending += 6;
@@ -50,16 +60,24 @@ std::optional<std::string> from_base64url(std::string_view text) {
 }
 
 std::optional<std::string> from_base64(std::string_view text) {
-    if (text.size() % 4 != 0)
+    if (text.size() % 4 != 0 || text.find_first_of("-_ \t\r\n") != std::string_view::npos)
         return std::nullopt;
-    for (int padding = 0; padding < 2 && text.ends_with('='); ++padding)
-        text.remove_suffix(1);
-    if (text.find_first_of("-_") != std::string_view::npos)
+    return from_any_base64(text);
+}
+
+std::optional<std::string> from_any_base64(std::string_view text) {
+    constexpr std::string_view kSpace = " \t\r\n";
+    std::string digits(text);
+    std::erase_if(digits, [&](char c) { return kSpace.find(c) != std::string_view::npos; });
+    const std::size_t unpadded = digits.find_last_not_of('=') + 1; // npos + 1 is 0
+    const std::size_t padding = digits.size() - unpadded;
+    if (padding > 2 || (padding > 0 && digits.size() % 4 != 0))
         return std::nullopt;
-    std::string url(text);
-    for (char& c : url)
-        c = c == '+' ? '-' : c == '/' ? '_' : c;
-    return from_base64url(url);
+    digits.resize(unpadded);
+    if (digits.find_first_of("-_") == std::string::npos)
+        for (char& c : digits)
+            c = c == '+' ? '-' : c == '/' ? '_' : c;
+    return from_base64url(digits);
 }
 
 } // namespace sqs_ingest

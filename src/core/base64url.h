@@ -1,4 +1,4 @@
-// base64url without padding (RFC 4648, section 5), and reading of plain base64 (section 4).
+// base64url without padding (RFC 4648, section 5), and reading of base64 in other spellings (section 4).
 #pragma once
 
 #include <optional>
@@ -15,5 +15,9 @@ std::optional<std::string> from_base64url(std::string_view text);
 
 // The bytes of plain base64 with its padding. Empty for anything else.
 std::optional<std::string> from_base64(std::string_view text);
+
+// The bytes of base64 as people write it: either alphabet, not both; with or without padding; spaces, tabs
+// and line ends anywhere; unused bits are zero. Empty for anything else.
+std::optional<std::string> from_any_base64(std::string_view text);
 
 } // namespace sqs_ingest

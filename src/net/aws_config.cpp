@@ -31,13 +31,6 @@ std::string with_home(const std::string& path) {
     return path.starts_with("~/") ? home_directory() + path.substr(1) : path;
 }
 
-std::string value_of(const Profile* profile, const std::string& key) {
-    if (profile == nullptr)
-        return "";
-    const auto found = profile->find(key);
-    return found == profile->end() ? "" : found->second;
-}
-
 char upper(char c) {
     return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
 }
@@ -119,6 +112,10 @@ std::string AwsConfig::setting(const char* variable, const std::string& key) con
 
 bool AwsConfig::flag(const char* variable, const std::string& key) const {
     return upper(setting(variable, key)) == "TRUE";
+}
+
+bool AwsConfig::flag(const char* variable) {
+    return upper(environment(variable)) == "TRUE";
 }
 
 std::string AwsConfig::region() const {

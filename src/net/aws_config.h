@@ -78,7 +78,9 @@ class AwsConfig {
 
     // The variable if it is set, else the profile's key.
     std::string setting(const char* variable, const std::string& key) const;
-    bool flag(const char* variable, const std::string& key) const; // "true" in any case
+    // "true" in any case.
+    bool flag(const char* variable, const std::string& key) const;
+    static bool flag(const char* variable); // that no profile has a key for
 
     std::string region() const;    // AWS_REGION, AWS_DEFAULT_REGION, region
     std::string ca_bundle() const; // AWS_CA_BUNDLE, ca_bundle

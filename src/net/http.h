@@ -82,7 +82,7 @@ class HttpLoop {
     void start(TransferId reserved, HttpRequest request);
 
     // Has descriptor() be readable when `other` is: a pipe that its owner reads after each advance(). It is
-    // forgotten before it is closed.
+    // forgotten before it is closed or right after: its number may soon be another's.
     void watch(int other);
     void forget(int other);
 

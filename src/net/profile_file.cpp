@@ -1,5 +1,7 @@
 #include "net/profile_file.h"
 
+#include "core/text.h"
+
 #include <algorithm>
 
 namespace sqs_ingest {
@@ -35,18 +37,16 @@ std::string_view without_comment(std::string_view value) {
     return trimmed(value);
 }
 
-std::string lower(std::string_view text) {
-    std::string result(text);
-    for (char& c : result)
-        if (c >= 'A' && c <= 'Z')
-            c += 'a' - 'A';
-    return result;
+bool is_quoted(std::string_view text) {
+    return text.size() > 1 && (text.front() == '"' || text.front() == '\'') && text.back() == text.front();
 }
 
-// "profile   x" and "profile x" are one name.
+// "profile   x" and "profile x" are one name. AWS's CLI quotes one with a blank in it: "profile 'my dev'".
 std::string section_name(std::string_view text) {
     std::string name;
     for (text = trimmed(text); !text.empty(); text = trimmed(text)) {
+        if (!name.empty() && is_quoted(text))
+            return name.append(" ").append(text.substr(1, text.size() - 2));
         const auto word = text.substr(0, text.find_first_of(kBlank));
         name.append(name.empty() ? "" : " ").append(word);
         text.remove_prefix(word.size());
@@ -88,7 +88,7 @@ class ProfileFileReader {
         const auto equals = text.find('=');
         if (equals == text.npos)
             return;
-        last_key_ = lower(trimmed(text.substr(0, equals)));
+        last_key_ = ascii_lower(trimmed(text.substr(0, equals)));
         (*section_)[last_key_] = without_comment(text.substr(equals + 1));
         has_key_ = true;
         key_indentation_ = indentation;
@@ -98,7 +98,7 @@ class ProfileFileReader {
     void read_nested_key(std::string_view text) {
         const auto equals = text.find('=');
         if (equals != text.npos && (*section_)[last_key_].empty())
-            (*section_)[last_key_ + "." + lower(trimmed(text.substr(0, equals)))] =
+            (*section_)[last_key_ + "." + ascii_lower(trimmed(text.substr(0, equals)))] =
                 without_comment(text.substr(equals + 1));
     }
 
@@ -119,6 +119,13 @@ ProfileFile parse_profile_file(std::string_view text) {
     while (!text.empty())
         reader.read_line(next_line(text));
     return reader.take();
+}
+
+std::string value_of(const Profile* profile, const std::string& key) {
+    if (profile == nullptr)
+        return "";
+    const auto found = profile->find(key);
+    return found == profile->end() ? "" : found->second;
 }
 
 } // namespace sqs_ingest

@@ -3,11 +3,10 @@
 #include "net/sqs_client.h"
 
 #include "core/overloaded.h"
-#include "core/sqs/utf8.h"
+#include "core/utf8.h"
+#include "net/signed_request.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <curl/curl.h>
 #include <iterator>
 #include <type_traits>
 #include <utility>
@@ -18,16 +17,8 @@ namespace {
 using namespace std::chrono_literals;
 using std::chrono::milliseconds;
 
-constexpr milliseconds kConnectTimeout = 5s;
 constexpr milliseconds kAnswerTimeout = 10s;      // on top of a long poll's wait
 constexpr milliseconds kCredentialsTimeout = 10s; // before that
-// AWS accepts 5 minutes. Below this the machine's own clock is taken: a Date header is a second coarse.
-constexpr milliseconds kTolerableSkew = 4min;
-
-std::int64_t now_ms() {
-    const auto now = std::chrono::system_clock::now().time_since_epoch();
-    return std::chrono::duration_cast<milliseconds>(now).count();
-}
 
 ApiError to_api_error(TransportError error) {
     return {ErrorClass::transient, 0, std::move(error.code), std::move(error.message)};
@@ -66,7 +57,6 @@ CredentialsOptions with_region(CredentialsOptions credentials, const std::string
     return credentials;
 }
 
-// One action's requests and answers.
 milliseconds total_timeout(const Request& request) {
     const auto* receive = std::get_if<ReceiveRequest>(&request);
     return kAnswerTimeout + std::chrono::seconds(receive ? receive->wait_seconds : 0);
@@ -184,7 +174,7 @@ std::vector<SqsEvent> SqsClient::advance() {
         auto pending = pending_.extract(completed.id);
         if (pending.empty()) // the chain's own, which it has given up meanwhile
             continue;
-        if (auto event = end(std::move(pending.mapped()), std::move(completed.result)))
+        if (auto event = end(std::move(pending.mapped()), std::move(completed.result), now))
             events.push_back(std::move(*event));
     }
     credentials_.advance(now);
@@ -193,10 +183,6 @@ std::vector<SqsEvent> SqsClient::advance() {
     std::move(ready_.begin(), ready_.end(), std::back_inserter(events));
     ready_.clear();
     return events;
-}
-
-std::int64_t SqsClient::clock_skew_ms() const {
-    return clock_skew_ms_;
 }
 
 TransferId SqsClient::start(Request request) {
@@ -229,12 +215,15 @@ void SqsClient::send_waiting(Moment now) {
     if (std::holds_alternative<BeingFetched>(credentials) || std::holds_alternative<BeingFetched>(region))
         return;
     for (Waiting& waiting : std::exchange(waiting_, {}))
-        sign_and_send(std::move(waiting.pending), std::get<Credentials>(credentials), endpoint.value());
+        sign_and_send(std::move(waiting.pending), std::get<Credentials>(credentials), endpoint.value(), now);
 }
 
-void SqsClient::sign_and_send(Pending pending, const Credentials& credentials, const Url& endpoint) {
-    HttpRequest request = signed_request(
-        codec(spoken_in(pending)).encode(options_.queue_url, pending.request), credentials, endpoint);
+void SqsClient::sign_and_send(Pending pending, const Credentials& credentials, const Url& endpoint,
+                              Moment now) {
+    const std::string date = format_amz_date(clock_skew_.signing_ms(now.unix_ms, clock_was_refused_) / 1000);
+    HttpRequest request =
+        signed_request(codec(spoken_in(pending)).encode(options_.queue_url, pending.request), endpoint,
+                       credentials, {region_, "sqs", date});
     request.total_timeout = total_timeout(pending.request);
     pending.access_key_id = credentials.access_key_id;
     const TransferId transfer = pending.first ? http_.reserve() : pending.id;
@@ -275,39 +264,20 @@ Result<Url, std::string> SqsClient::endpoint() const {
     return sqs_endpoint(*queue_, configured.value(), credentials_.config().endpoint_variant());
 }
 
-// Host is signed as libcurl will send it.
-HttpRequest SqsClient::signed_request(ApiCall call, const Credentials& credentials,
-                                      const Url& endpoint) const {
-    const std::string amz_date = format_amz_date(now_ms_for_signing() / 1000);
-    Headers headers = {{"content-type", std::move(call.content_type)}, {"x-amz-date", amz_date}};
-    if (!call.target.empty())
-        headers.emplace_back("x-amz-target", std::move(call.target));
-    if (!credentials.session_token.empty())
-        headers.emplace_back("x-amz-security-token", credentials.session_token);
-
-    RequestToSign to_sign{"POST", call.path, "", headers, call.body};
-    to_sign.headers.emplace_back("host", endpoint.host_header());
-    headers.emplace_back("Authorization",
-                         authorization_header(to_sign, credentials, {region_, "sqs", amz_date}));
-    return {.url = endpoint.origin() + call.path,
-            .headers = std::move(headers),
-            .body = std::move(call.body),
-            .connect_timeout = kConnectTimeout};
-}
-
-std::optional<SqsEvent> SqsClient::end(Pending pending, std::variant<HttpAnswer, TransportError> result) {
+std::optional<SqsEvent> SqsClient::end(Pending pending, std::variant<HttpAnswer, TransportError> result,
+                                       Moment now) {
     if (const auto* answer = std::get_if<HttpAnswer>(&result))
-        note_clock(answer->date);
+        clock_skew_.learn(answer->date, now.unix_ms);
     const std::string access_key_id = pending.access_key_id;
     Judged answer = judge(pending, std::move(result));
-    std::optional<SqsEvent> event = chosen(std::move(pending), std::move(answer));
+    std::optional<SqsEvent> event = chosen(std::move(pending), std::move(answer), now);
     if (const ApiError* error = event ? error_of(*event) : nullptr)
-        learn_from(*error, access_key_id);
+        learn_from(*error, access_key_id, now);
     return event;
 }
 
 // The event that the request ends with; none when it goes out again, in the other protocol.
-std::optional<SqsEvent> SqsClient::chosen(Pending pending, Judged answer) {
+std::optional<SqsEvent> SqsClient::chosen(Pending pending, Judged answer, Moment now) {
     if (pending.first) {
         const bool second = choice_.second_answer(pending.ticket, pending.first->verdict, answer.verdict);
         return std::move((second ? answer : *pending.first).event);
@@ -315,7 +285,7 @@ std::optional<SqsEvent> SqsClient::chosen(Pending pending, Judged answer) {
     if (!choice_.first_answer(pending.ticket, answer.verdict))
         return std::move(answer.event);
     pending.first = std::move(answer);
-    wait(std::move(pending), Moment::now()); // for nothing, as a rule: its first transfer had credentials
+    wait(std::move(pending), now); // for nothing, as a rule: its first transfer had credentials
     return std::nullopt;
 }
 
@@ -344,22 +314,11 @@ SqsClient::Judged SqsClient::judge(const Pending& pending,
     return {event(std::move(decoded.error)), verdict};
 }
 
-void SqsClient::note_clock(const std::string& date) {
-    const auto server_s = curl_getdate(date.c_str(), nullptr);
-    if (!date.empty() && server_s >= 0)
-        clock_skew_ms_ = static_cast<std::int64_t>(server_s) * 1000 - now_ms();
-}
-
-void SqsClient::learn_from(const ApiError& error, const std::string& access_key_id) {
+void SqsClient::learn_from(const ApiError& error, const std::string& access_key_id, Moment now) {
     if (error.error_class == ErrorClass::credentials)
-        credentials_.refused(access_key_id, Moment::now());
+        credentials_.refused(access_key_id, now);
     if (error.error_class == ErrorClass::clock)
         clock_was_refused_ = true;
-}
-
-std::int64_t SqsClient::now_ms_for_signing() const {
-    const bool far_off = std::abs(clock_skew_ms_) > kTolerableSkew.count();
-    return now_ms() + (far_off || clock_was_refused_ ? clock_skew_ms_ : 0);
 }
 
 } // namespace sqs_ingest

@@ -4,6 +4,7 @@
 #include "core/sqs/protocol.h"
 #include "core/sqs/protocol_choice.h"
 #include "core/sqs/url.h"
+#include "net/clock_skew.h"
 #include "net/credentials.h"
 #include "net/http.h"
 
@@ -68,7 +69,7 @@ class SqsClient {
 
     // The queue's clock minus ours, from the last Date header: milliseconds; 0 before the first answer.
     // Requests are dated by the queue's clock when it is more than 4 minutes away from ours.
-    std::int64_t clock_skew_ms() const;
+    std::int64_t clock_skew_ms() const { return clock_skew_.ms(); }
 
     const CredentialsChain& credentials() const { return credentials_; }
     // Where requests go now. The error is a sentence for people.
@@ -76,9 +77,8 @@ class SqsClient {
     // The region that requests are signed for, once it is known.
     const std::string& region() const { return region_; }
 
-    // The protocol that the next request will be in; is_settled() when it is no guess any more.
+    // The protocol that the next request will be in.
     Protocol protocol() const { return choice_.current(); }
-    bool protocol_is_settled() const { return choice_.is_settled(); }
 
   private:
     struct Judged {
@@ -100,18 +100,15 @@ class SqsClient {
     TransferId start(Request request);
     void wait(Pending pending, Moment now);
     void send_waiting(Moment now);
-    void sign_and_send(Pending pending, const Credentials& credentials, const Url& endpoint);
+    void sign_and_send(Pending pending, const Credentials& credentials, const Url& endpoint, Moment now);
     void refuse_waiting(const ApiError& error);
     void refuse_late(Moment now);
     void refuse(Pending pending, const ApiError& error);
-    HttpRequest signed_request(ApiCall call, const Credentials& credentials, const Url& endpoint) const;
-    std::optional<SqsEvent> end(Pending pending, std::variant<HttpAnswer, TransportError> result);
-    std::optional<SqsEvent> chosen(Pending pending, Judged answer);
+    std::optional<SqsEvent> end(Pending pending, std::variant<HttpAnswer, TransportError> result, Moment now);
+    std::optional<SqsEvent> chosen(Pending pending, Judged answer, Moment now);
     static Protocol spoken_in(const Pending& pending);
     Judged judge(const Pending& pending, std::variant<HttpAnswer, TransportError> result) const;
-    void note_clock(const std::string& date);
-    void learn_from(const ApiError& error, const std::string& access_key_id);
-    std::int64_t now_ms_for_signing() const;
+    void learn_from(const ApiError& error, const std::string& access_key_id, Moment now);
 
     SqsClientOptions options_;
     std::optional<Url> queue_; // the queue URL's own host
@@ -122,7 +119,7 @@ class SqsClient {
     std::vector<Waiting> waiting_;
     std::map<TransferId, Pending> pending_; // by transfer
     std::vector<SqsEvent> ready_;           // ended before they were sent
-    std::int64_t clock_skew_ms_ = 0;
+    ClockSkew clock_skew_;
     bool clock_was_refused_ = false; // the queue minds even a small skew
 };
 

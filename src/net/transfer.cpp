@@ -1,5 +1,7 @@
 #include "net/transfer.h"
 
+#include "core/text.h"
+
 #include <arpa/inet.h>
 #include <array>
 #include <cerrno>
@@ -8,7 +10,6 @@
 #include <new>
 #include <openssl/crypto.h>
 #include <stdexcept>
-#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -48,10 +49,6 @@ std::string_view trimmed(std::string_view text) {
     constexpr std::string_view kSpace = " \t\r\n";
     const auto first = text.find_first_not_of(kSpace);
     return first == text.npos ? "" : text.substr(first, text.find_last_not_of(kSpace) - first + 1);
-}
-
-bool same_name(std::string_view a, std::string_view b) {
-    return a.size() == b.size() && strncasecmp(a.data(), b.data(), a.size()) == 0;
 }
 
 std::string readable(CURLcode code) {
@@ -300,10 +297,10 @@ void Transfer::note_header(std::string_view line) {
     const auto colon = line.find(':');
     if (colon == line.npos)
         return;
-    const auto name = line.substr(0, colon);
-    if (same_name(name, "x-amzn-query-error"))
+    const std::string name = ascii_lower(line.substr(0, colon));
+    if (name == "x-amzn-query-error")
         answer_.query_error = trimmed(line.substr(colon + 1));
-    else if (same_name(name, "date"))
+    else if (name == "date")
         answer_.date = trimmed(line.substr(colon + 1));
 }
 

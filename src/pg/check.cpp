@@ -1,6 +1,6 @@
 // sqs_ingest_check(): all that a pipeline needs, looked at one by one, so that a person reads what is missing
 // before it is started; and sqs_ingest_preview(): what would become of one body. Neither changes anything.
-#include "core/aws/timestamp.h"
+#include "core/date.h"
 #include "core/sqs/advice.h"
 #include "core/transform/body.h"
 #include "net/sqs_client.h"

@@ -1,6 +1,6 @@
 #include "pg/dead_letters.h"
 
-#include "core/transform/hex_digit.h"
+#include "core/hex_digit.h"
 #include "core/transform/metadata.h"
 #include "core/transform/seal.h"
 #include "pg/encoding.h"

@@ -1,37 +1,14 @@
-// Pure parts of AWS's credentials: timestamps, documents, STS's forms and answers, hosts, when to refresh.
+// Pure parts of AWS's credentials: documents, STS's forms and answers, hosts, when to refresh.
 #include "core/aws/endpoint.h"
 #include "core/aws/issued_credentials.h"
 #include "core/aws/sts.h"
-#include "core/aws/timestamp.h"
+#include "core/date.h"
 #include "core/policy/refresh.h"
 
 #include <gtest/gtest.h>
 
 namespace sqs_ingest {
 namespace {
-
-TEST(TimestampTest, iso_8601_is_read_in_its_usual_spellings) {
-    constexpr std::int64_t kTime = 1'795'257'000'000; // 2026-11-21 10:30:00 UTC
-    EXPECT_EQ(parse_timestamp("2026-11-21T10:30:00Z"), kTime);
-    EXPECT_EQ(parse_timestamp("2026-11-21T10:30:00"), kTime);
-    EXPECT_EQ(parse_timestamp("2026-11-21 10:30:00Z"), kTime);
-    EXPECT_EQ(parse_timestamp("2026-11-21T10:30:00.25Z"), kTime + 250);
-    EXPECT_EQ(parse_timestamp("2026-11-21T10:30:00.123456789+00:00"), kTime + 123);
-    EXPECT_EQ(parse_timestamp("2026-11-21T12:30:00+02:00"), kTime);
-    EXPECT_EQ(parse_timestamp("2026-11-21T05:00:00-0530"), kTime);
-}
-
-TEST(TimestampTest, what_is_no_timestamp_is_refused) {
-    for (const char* text :
-         {"", "soon", "2026-11-21", "2026-13-21T10:30:00Z", "2026-02-30T10:30:00Z", "2026-11-21T24:30:00Z",
-          "2026-11-21T10:30Z", "2026-11-21T10:30:00Q", "2026-11-21T10:30:00+2", "1764585000",
-          "2026-11-21T10:30:00Z and more", "-026-11-21T10:30:00Z"})
-        EXPECT_EQ(parse_timestamp(text), std::nullopt) << text;
-}
-
-TEST(TimestampTest, a_timestamp_is_written_as_it_is_read) {
-    EXPECT_EQ(format_timestamp(*parse_timestamp("2028-02-29T23:59:59.9Z")), "2028-02-29T23:59:59Z");
-}
 
 TEST(IssuedCredentialsTest, a_metadata_document_is_read) {
     const auto issued = parse_metadata_document(

@@ -1,4 +1,4 @@
-// base64url: one text for every string of bytes, and no other.
+// base64url: one text for every string of bytes, and no other; and base64 as others write it.
 #include "core/base64url.h"
 
 #include <gtest/gtest.h>
@@ -66,6 +66,23 @@ TEST(Base64url, unused_bits_must_be_zero) {
     EXPECT_EQ(from_base64url("Zm8"), "fo");
     for (const auto* text : {"Zh", "Zi", "Zk", "Zo", "Zv", "Zm9", "Zm-", "Zm_"})
         EXPECT_EQ(from_base64url(text), std::nullopt) << text;
+}
+
+TEST(Base64, is_read_with_its_padding_only) {
+    EXPECT_EQ(from_base64(""), "");
+    EXPECT_EQ(from_base64("Zg=="), "f");
+    EXPECT_EQ(from_base64("+/8="), "\xFB\xFF");
+    for (const auto* text : {"Zg", "Zg=", "Zg===", "====", "Z=g=", "-_8=", "+_8=", "Zg==\n", " Zg=", "Zh=="})
+        EXPECT_EQ(from_base64(text), std::nullopt) << text;
+}
+
+TEST(AnyBase64, is_read_in_either_alphabet_unpadded_or_broken_into_lines) {
+    EXPECT_EQ(from_any_base64(""), "");
+    for (const auto* text : {"+/8=", "-_8=", "+/8", "-_8", " +/\r\n8\t=\n"})
+        EXPECT_EQ(from_any_base64(text), "\xFB\xFF") << text;
+    for (const auto* text :
+         {"=", "==", "====", "Z", "Zg=", "Zg===", "Zm9v==", "Z=g=", "+_8=", "Zh==", "Zg==Zg==", "Zg\v=="})
+        EXPECT_EQ(from_any_base64(text), std::nullopt) << text;
 }
 
 } // namespace

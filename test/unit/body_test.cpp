@@ -139,26 +139,5 @@ TEST(Body, any_json_text_is_parsed_by_parse_json) {
     EXPECT_EQ(parse_json(R"([{"a": 1, "a": 1}])").error().reason, Reason::duplicate_key);
 }
 
-TEST(Utf8, well_formed_text_is_valid) {
-    EXPECT_TRUE(is_valid_utf8(""));
-    EXPECT_TRUE(is_valid_utf8("plain\0text"s));
-    EXPECT_TRUE(is_valid_utf8("\xC2\x80 \xDF\xBF \xE0\xA0\x80 \xED\x9F\xBF \xEE\x80\x80 \xEF\xBF\xBF"));
-    EXPECT_TRUE(is_valid_utf8("\xF0\x90\x80\x80 \xF4\x8F\xBF\xBF"));
-}
-
-TEST(Utf8, malformed_text_is_not) {
-    for (const auto* text :
-         {"\x80", "\xBF", "\xC0\x80", "\xC1\xBF", "\xC2", "\xC2 ", "\xE0\x9F\xBF", "\xE0\xA0", "\xE1\x80 ",
-          "\xED\xA0\x80", "\xED\xBF\xBF", "\xF0\x8F\xBF\xBF", "\xF0\x90\x80", "\xF1\x80\x80 ",
-          "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFE", "\xFF"})
-        EXPECT_FALSE(is_valid_utf8(text));
-}
-
-TEST(Utf8, length_counts_code_points) {
-    EXPECT_EQ(utf8_length(""), 0U);
-    EXPECT_EQ(utf8_length("abc"), 3U);
-    EXPECT_EQ(utf8_length("é€\U0001F600"), 3U);
-}
-
 } // namespace
 } // namespace sqs_ingest

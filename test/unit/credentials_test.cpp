@@ -268,6 +268,17 @@ TEST(ProfileFileTest, sections_keys_and_values_are_trimmed) {
                                  {"profile ops", {{"region", "us-east-1"}, {"empty", ""}}}}));
 }
 
+TEST(ProfileFileTest, a_quoted_name_is_what_stands_between_the_quotes) {
+    const ProfileFile file = parse_profile_file("[profile 'my dev']\nx = 1\n[ profile  \"my  ops\" ]\nx = 2\n"
+                                                "[services \"a\"]\n[profile it's]\n[profile \"]\n['b']\n");
+    EXPECT_EQ(file, (ProfileFile{{"profile my dev", {{"x", "1"}}},
+                                 {"profile my  ops", {{"x", "2"}}},
+                                 {"services a", {}},
+                                 {"profile it's", {}},
+                                 {"profile \"", {}},
+                                 {"'b'", {}}}));
+}
+
 TEST(ProfileFileTest, comments_are_skipped) {
     const ProfileFile file =
         parse_profile_file("# one\n; two\n[a] ; three\nx = 1 # four\n  # five\ny = 2\t; six\n"

@@ -1,5 +1,5 @@
-// iso_date and date_of_epoch_ms: calendar dates, in UTC.
-#include "core/transform/date.h"
+// Calendar dates and times, in UTC.
+#include "core/date.h"
 
 #include <gtest/gtest.h>
 #include <limits>
@@ -102,6 +102,34 @@ TEST(Date, milliseconds_outside_the_calendar_have_none) {
     EXPECT_EQ(epoch_date(-62'135'596'800'001), "none");
     EXPECT_EQ(epoch_date(std::numeric_limits<std::int64_t>::max()), "none");
     EXPECT_EQ(epoch_date(std::numeric_limits<std::int64_t>::min()), "none");
+}
+
+TEST(Timestamp, iso_8601_is_read_in_its_usual_spellings) {
+    constexpr std::int64_t kTime = 1'795'257'000'000; // 2026-11-21 10:30:00 UTC
+    EXPECT_EQ(parse_timestamp("2026-11-21T10:30:00Z"), kTime);
+    EXPECT_EQ(parse_timestamp("2026-11-21T10:30:00"), kTime);
+    EXPECT_EQ(parse_timestamp("2026-11-21 10:30:00Z"), kTime);
+    EXPECT_EQ(parse_timestamp("2026-11-21T10:30:00.25Z"), kTime + 250);
+    EXPECT_EQ(parse_timestamp("2026-11-21T10:30:00.123456789+00:00"), kTime + 123);
+    EXPECT_EQ(parse_timestamp("2026-11-21T12:30:00+02:00"), kTime);
+    EXPECT_EQ(parse_timestamp("2026-11-21T05:00:00-0530"), kTime);
+}
+
+TEST(Timestamp, the_edges_are_those_of_dates) {
+    EXPECT_EQ(parse_timestamp("1970-01-02"), 86'400'000);
+    EXPECT_EQ(parse_timestamp("1970-01-01T00:00:60Z"), 59'999);
+    EXPECT_EQ(parse_timestamp("1969-12-31T23:59:59.9999Z"), -1);
+}
+
+TEST(Timestamp, what_is_no_timestamp_is_refused) {
+    for (const char* text : {"", "soon", "2026-13-21T10:30:00Z", "2026-02-30T10:30:00Z",
+                             "2026-11-21T24:30:00Z", "2026-11-21T10:30:00Q", "2026-11-21T10:30:00+2",
+                             "1764585000", "2026-11-21T10:30:00Z and more", "-026-11-21T10:30:00Z"})
+        EXPECT_EQ(parse_timestamp(text), std::nullopt) << text;
+}
+
+TEST(Timestamp, a_timestamp_is_written_as_it_is_read) {
+    EXPECT_EQ(format_timestamp(*parse_timestamp("2028-02-29T23:59:59.9Z")), "2028-02-29T23:59:59Z");
 }
 
 } // namespace

@@ -2,6 +2,7 @@
 #include "core/transform/body.h"
 #include "core/transform/envelope.h"
 #include "core/transform/gunzip.h"
+#include "core/utf8.h"
 
 #include <gtest/gtest.h>
 #include <zlib.h>

@@ -1,5 +1,5 @@
 // Instance metadata and container endpoints, against servers that check what they are asked with.
-#include "core/aws/timestamp.h"
+#include "core/date.h"
 #include "net/credentials.h"
 
 #include "aws_environment.h"
@@ -105,6 +105,11 @@ TEST_F(InstanceMetadataTest, it_can_be_switched_off) {
     ChainUnderTest chain({});
     EXPECT_EQ(chain.refusal().message, "no AWS credentials were found");
     EXPECT_TRUE(ec2_.requests().empty());
+}
+
+TEST_F(InstanceMetadataTest, no_line_of_a_file_switches_it_off) {
+    write(config(), "[default]\n= true\n");
+    EXPECT_EQ(ChainUnderTest({}).key_id(), "ROLE1");
 }
 
 TEST_F(InstanceMetadataTest, there_is_no_way_back_to_version_1) {

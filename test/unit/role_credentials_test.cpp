@@ -1,5 +1,5 @@
 // Roles through STS: what is sent, checked with the secrets, and what each answer becomes.
-#include "core/aws/timestamp.h"
+#include "core/date.h"
 #include "net/credentials.h"
 
 #include "aws_environment.h"

@@ -1,5 +1,5 @@
 // seal and unseal: only the right keyring, the right message id and an untouched text open it.
-#include "core/transform/hex_digit.h"
+#include "core/hex_digit.h"
 #include "core/transform/seal.h"
 
 #include "reference_keyring.h"

@@ -1,5 +1,5 @@
 // AES-SIV against the examples of its RFC, and what it must refuse.
-#include "core/transform/hex_digit.h"
+#include "core/hex_digit.h"
 #include "core/transform/siv.h"
 
 #include <gtest/gtest.h>

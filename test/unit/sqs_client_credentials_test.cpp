@@ -1,5 +1,5 @@
 // SqsClient and the credentials it signs with: requests wait for them, and go where AWS's settings say.
-#include "core/aws/timestamp.h"
+#include "core/date.h"
 #include "net/sqs_client.h"
 
 #include "aws_environment.h"

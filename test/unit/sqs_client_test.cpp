@@ -401,7 +401,6 @@ TEST_F(SqsClientTest, a_request_that_json_is_refused_for_is_repeated_in_query_an
     EXPECT_EQ(client.protocol(), Protocol::json);
     EXPECT_TRUE(receive(client).outcome.ok());
     EXPECT_EQ(client.protocol(), Protocol::query);
-    EXPECT_TRUE(client.protocol_is_settled());
     EXPECT_TRUE(receive(client).outcome.ok());
     EXPECT_EQ(protocols_of(server), "jqq");
 }
@@ -439,7 +438,6 @@ TEST_F(SqsClientTest, when_neither_is_understood_the_first_error_counts) {
     SqsClient client(options_for(server.port()));
     EXPECT_EQ(receive_error(client).http_status, 500);
     EXPECT_EQ(client.protocol(), Protocol::json);
-    EXPECT_FALSE(client.protocol_is_settled());
 }
 
 TEST_F(SqsClientTest, an_overloaded_server_is_not_asked_twice) {
@@ -453,7 +451,6 @@ TEST_F(SqsClientTest, a_server_that_knows_only_json_gets_json) {
         [](const ReceivedRequest& request) { return knows_only(Protocol::json, request, kRefusedInJson); });
     SqsClient client(options_for(server.port()));
     EXPECT_TRUE(receive(client).outcome.ok());
-    EXPECT_TRUE(client.protocol_is_settled());
     EXPECT_EQ(protocols_of(server), "j");
 }
 

@@ -1,6 +1,6 @@
 #include "core/aws/issued_credentials.h"
 
-#include "core/aws/timestamp.h"
+#include "core/date.h"
 #include "core/sqs/answer.h"
 
 namespace sqs_ingest {

@@ -27,8 +27,6 @@ class Attempts {
     // The one that has waited longest and can still be repeated.
     std::optional<Attempt> take(Instant now);
 
-    bool empty() const { return unanswered_.empty(); }
-
   private:
     std::deque<Attempt> unanswered_;
 };

@@ -42,7 +42,7 @@ class DeleteQueue {
     void deleted(const Entry& entry);
 
     // Puts an entry back after a failure; `random` is uniform in [0, 1). False: its window is over, it is
-    // lost.
+    // lost; or its group was given up meanwhile, and take_given_up() has it.
     bool retry(Entry entry, Instant now, double random);
 
     // Its delivery is not ours any more, or never was.

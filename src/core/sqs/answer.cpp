@@ -3,7 +3,7 @@
 // find out.
 #include "core/sqs/answer.h"
 
-#include "core/sqs/utf8.h"
+#include "core/utf8.h"
 
 #include <algorithm>
 #include <charconv>

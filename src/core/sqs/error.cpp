@@ -1,9 +1,9 @@
 #include "core/sqs/error.h"
 
 #include "core/sqs/answer.h"
-#include "core/sqs/utf8.h"
 #include "core/sqs/xml_answer.h"
 #include "core/text.h"
+#include "core/utf8.h"
 
 #include <algorithm>
 #include <optional>

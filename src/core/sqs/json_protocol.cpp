@@ -6,7 +6,7 @@
 
 #include "core/sqs/answer.h"
 #include "core/sqs/answer_parts.h"
-#include "core/sqs/utf8.h"
+#include "core/utf8.h"
 
 #include <utility>
 

@@ -1,6 +1,6 @@
 #include "core/sqs/protocol_choice.h"
 
-#include "core/sqs/utf8.h"
+#include "core/utf8.h"
 
 #include <algorithm>
 #include <string>

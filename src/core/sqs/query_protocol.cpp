@@ -6,8 +6,8 @@
 #include "core/sqs/answer_parts.h"
 #include "core/sqs/uri_encode.h"
 #include "core/sqs/url.h"
-#include "core/sqs/utf8.h"
 #include "core/sqs/xml_answer.h"
+#include "core/utf8.h"
 
 #include <utility>
 
@@ -32,9 +32,7 @@ class Form {
         add("QueueUrl", queue_url);
     }
 
-    void add(std::string_view name, std::string_view value) {
-        body_.append(body_.empty() ? "" : "&").append(name).append("=").append(uri_encode(value));
-    }
+    void add(std::string_view name, std::string_view value) { add_field(body_, name, value); }
 
     template<class List>
     void add_list(std::string_view name, const List& values) {

@@ -1,6 +1,7 @@
 #include "core/sqs/sigv4.h"
 
 #include "core/digest.h"
+#include "core/hex_digit.h"
 #include "core/sqs/uri_encode.h"
 #include "core/text.h"
 
@@ -15,24 +16,15 @@ namespace {
 
 constexpr std::string_view kAlgorithm = "AWS4-HMAC-SHA256";
 
-int hex_value(char c) {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 std::string percent_decode(std::string_view text) {
     std::string out;
     out.reserve(text.size());
     for (std::size_t i = 0; i < text.size(); ++i) {
-        const bool triplet = text[i] == '%' && i + 2 < text.size() && hex_value(text[i + 1]) >= 0 &&
-                             hex_value(text[i + 2]) >= 0;
-        if (triplet) {
-            out += static_cast<char>(hex_value(text[i + 1]) * 16 + hex_value(text[i + 2]));
+        const bool escape = text[i] == '%' && i + 2 < text.size();
+        const auto high = escape ? hex_digit(text[i + 1]) : std::nullopt;
+        const auto low = escape ? hex_digit(text[i + 2]) : std::nullopt;
+        if (high && low) {
+            out += static_cast<char>(*high << 4 | *low);
             i += 2;
         } else {
             out += text[i];

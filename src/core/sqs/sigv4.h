@@ -16,8 +16,21 @@ struct Credentials {
     std::string secret_access_key;
     std::string session_token; // empty: long-term credentials
 
+    Credentials() = default;
+    Credentials(std::string id, std::string secret, std::string token = {})
+        : access_key_id(std::move(id)), secret_access_key(std::move(secret)),
+          session_token(std::move(token)) {}
     bool operator==(const Credentials&) const = default;
-    // Every copy is wiped when it goes.
+
+    // Every copy is wiped when it goes, and when another takes its place. There is no move: what it left
+    // behind would not be wiped.
+    Credentials(const Credentials&) = default;
+    Credentials& operator=(Credentials other) noexcept {
+        access_key_id.swap(other.access_key_id);
+        secret_access_key.swap(other.secret_access_key);
+        session_token.swap(other.session_token);
+        return *this;
+    }
     ~Credentials() {
         OPENSSL_cleanse(secret_access_key.data(), secret_access_key.size());
         OPENSSL_cleanse(session_token.data(), session_token.size());

@@ -28,4 +28,8 @@ std::string uri_encode(std::string_view text, std::string_view kept) {
     return out;
 }
 
+void add_field(std::string& form, std::string_view name, std::string_view value) {
+    form.append(form.empty() ? "" : "&").append(name).append("=").append(uri_encode(value));
+}
+
 } // namespace sqs_ingest

@@ -1,5 +1,6 @@
 #include "core/sqs/url.h"
 
+#include "core/hex_digit.h"
 #include "core/text.h"
 
 #include <arpa/inet.h>
@@ -15,10 +16,6 @@ namespace {
 // ASCII only, whatever the locale of the process.
 bool is_digit(char c) {
     return c >= '0' && c <= '9';
-}
-
-bool is_hex_digit(char c) {
-    return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
 }
 
 // RFC 3986, 2.3 and 2.2.
@@ -43,7 +40,7 @@ bool is_path(std::string_view path) {
     for (std::size_t i = 0; i < path.size(); ++i) {
         const char c = path[i];
         const bool is_escape =
-            c == '%' && i + 2 < path.size() && is_hex_digit(path[i + 1]) && is_hex_digit(path[i + 2]);
+            c == '%' && i + 2 < path.size() && hex_digit(path[i + 1]) && hex_digit(path[i + 2]);
         if (!is_escape && !is_unreserved_or_sub_delim(c) && c != ':' && c != '@' && c != '/')
             return false;
     }

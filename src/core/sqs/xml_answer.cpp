@@ -1,6 +1,6 @@
 #include "core/sqs/xml_answer.h"
 
-#include "core/sqs/utf8.h"
+#include "core/utf8.h"
 
 #include <algorithm>
 #include <array>
@@ -145,7 +145,7 @@ std::optional<XmlAnswer> parse_xml_answer(std::string_view text) {
         return std::nullopt;
     XmlAnswer answer;
     std::string repaired;
-    if (text.find('\0') != std::string_view::npos || !is_well_formed_utf8(text)) {
+    if (text.find('\0') != std::string_view::npos || !is_valid_utf8(text)) {
         repaired = without_nul(replace_ill_formed_utf8(text));
         text = repaired;
         answer.repaired = true;

@@ -2,7 +2,8 @@
 // anything.
 #include "core/transform/body.h"
 
-#include "core/transform/hex_digit.h"
+#include "core/hex_digit.h"
+#include "core/utf8.h"
 
 #include <algorithm>
 #include <cstddef>
@@ -145,71 +146,7 @@ class DomBuilder {
     std::optional<Reason> refusal_;
 };
 
-// What may follow a lead byte: how many bytes the sequence has, and the range of the second one, which is
-// what rules out overlong forms, surrogates and all above U+10FFFF (RFC 3629, section 4).
-struct Sequence {
-    std::size_t length;
-    std::uint8_t second_min = 0x80;
-    std::uint8_t second_max = 0xBF;
-};
-
-std::optional<Sequence> sequence_of(std::uint8_t lead) {
-    if (lead < 0x80)
-        return Sequence{1};
-    if (lead >= 0xC2 && lead <= 0xDF)
-        return Sequence{2};
-    if (lead == 0xE0)
-        return Sequence{3, 0xA0, 0xBF};
-    if (lead == 0xED)
-        return Sequence{3, 0x80, 0x9F};
-    if (lead >= 0xE1 && lead <= 0xEF)
-        return Sequence{3};
-    if (lead == 0xF0)
-        return Sequence{4, 0x90, 0xBF};
-    if (lead >= 0xF1 && lead <= 0xF3)
-        return Sequence{4};
-    if (lead == 0xF4)
-        return Sequence{4, 0x80, 0x8F};
-    return std::nullopt;
-}
-
-bool is_continuation(char c) {
-    return (static_cast<std::uint8_t>(c) & 0xC0) == 0x80;
-}
-
-bool matches(const Sequence& sequence, std::string_view bytes) {
-    if (bytes.size() != sequence.length)
-        return false;
-    if (sequence.length == 1)
-        return true;
-    const auto second = static_cast<std::uint8_t>(bytes[1]);
-    if (second < sequence.second_min || second > sequence.second_max)
-        return false;
-    for (const char c : bytes.substr(2)) {
-        if (!is_continuation(c))
-            return false;
-    }
-    return true;
-}
-
 } // namespace
-
-bool is_valid_utf8(std::string_view text) {
-    for (std::size_t at = 0; at < text.size();) {
-        const auto sequence = sequence_of(static_cast<std::uint8_t>(text[at]));
-        if (!sequence || !matches(*sequence, text.substr(at, sequence->length)))
-            return false;
-        at += sequence->length;
-    }
-    return true;
-}
-
-std::size_t utf8_length(std::string_view text) {
-    std::size_t characters = 0;
-    for (const char c : text)
-        characters += is_continuation(c) ? 0 : 1;
-    return characters;
-}
 
 bool is_number(const json& value) {
     return value.is_number() || value.is_binary();

@@ -35,10 +35,4 @@ std::string scalar_text(const nlohmann::json& value);
 // Any value as JSON text, numbers with every digit.
 std::string json_text(const nlohmann::json& value);
 
-// True when `text` is well-formed UTF-8 (RFC 3629: no overlong forms, no surrogates, at most U+10FFFF).
-bool is_valid_utf8(std::string_view text);
-
-// Code points in well-formed UTF-8.
-std::size_t utf8_length(std::string_view text);
-
 } // namespace sqs_ingest

@@ -1,9 +1,10 @@
 #include "core/transform/column_type.h"
 
+#include "core/date.h"
 #include "core/text.h"
 #include "core/transform/body.h"
-#include "core/transform/date.h"
 #include "core/transform/transform.h"
+#include "core/utf8.h"
 
 #include <algorithm>
 #include <charconv>

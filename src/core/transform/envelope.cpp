@@ -1,9 +1,9 @@
 #include "core/transform/envelope.h"
 
+#include "core/base64url.h"
 #include "core/transform/body.h"
 #include "core/transform/gunzip.h"
 
-#include <cstdint>
 #include <string>
 #include <utility>
 
@@ -12,59 +12,6 @@ namespace sqs_ingest {
 namespace {
 
 using nlohmann::json;
-
-constexpr std::string_view kSpace = " \t\r\n";
-
-// The six bits of a base64 character of either alphabet.
-std::optional<std::uint32_t> base64_digit(char c) {
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    if (c == '+' || c == '-')
-        return 62;
-    if (c == '/' || c == '_')
-        return 63;
-    return std::nullopt;
-}
-
-std::optional<std::string> from_base64(std::string_view text) {
-    const bool both_alphabets = text.find_first_of("+/") != std::string_view::npos &&
-                                text.find_first_of("-_") != std::string_view::npos;
-    if (both_alphabets)
-        return std::nullopt;
-    std::string bytes;
-    bytes.reserve(text.size() * 3 / 4);
-    std::uint32_t bits = 0;
-    int pending = 0; // bits not yet read
-    std::size_t digits = 0, padding = 0;
-    for (const char c : text) {
-        if (kSpace.find(c) != std::string_view::npos)
-            continue;
-        if (c == '=') {
-            ++padding;
-            continue;
-        }
-        const auto digit = base64_digit(c);
-        if (!digit || padding > 0)
-            return std::nullopt;
-        ++digits;
-        bits = bits << 6 | *digit;
-        pending += 6;
-        if (pending >= 8) {
-            pending -= 8;
-            bytes += static_cast<char>(bits >> pending & 0xFF);
-        }
-    }
-    const bool unused_bits_are_zero = (bits & ((1u << pending) - 1)) == 0;
-    const bool length_fits =
-        digits % 4 != 1 && (padding == 0 || (padding <= 2 && (digits + padding) % 4 == 0));
-    if (!unused_bits_are_zero || !length_fits)
-        return std::nullopt;
-    return bytes;
-}
 
 Result<std::string, Rejection> unpacked_gzip(std::string_view bytes) {
     auto text = gunzip(bytes, kMaxPayload);
@@ -76,7 +23,7 @@ Result<std::string, Rejection> unpacked_gzip(std::string_view bytes) {
 Result<std::string, Rejection> unpacked(BodyEncoding encoding, std::string_view text) {
     if (encoding == BodyEncoding::plain)
         return std::string(text);
-    auto bytes = from_base64(text);
+    auto bytes = from_any_base64(text);
     if (!bytes)
         return Rejection{Reason::bad_encoding, {}};
     if (encoding == BodyEncoding::gzip_base64)

@@ -2,7 +2,7 @@
 // same mask on all of them.
 #include "core/transform/ip.h"
 
-#include "core/transform/hex_digit.h"
+#include "core/hex_digit.h"
 
 #include <array>
 #include <cstddef>

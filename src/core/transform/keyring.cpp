@@ -1,6 +1,6 @@
 #include "core/transform/keyring.h"
 
-#include "core/transform/hex_digit.h"
+#include "core/hex_digit.h"
 
 #include <openssl/crypto.h>
 

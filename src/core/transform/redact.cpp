@@ -3,6 +3,7 @@
 #include "core/transform/body.h"
 #include "core/transform/json_pointer.h"
 #include "core/transform/transform.h"
+#include "core/utf8.h"
 
 #include <exception>
 #include <set>

@@ -1,11 +1,12 @@
 #include "core/transform/transform.h"
 
+#include "core/date.h"
 #include "core/text.h"
 #include "core/transform/body.h"
-#include "core/transform/date.h"
 #include "core/transform/ip.h"
 #include "core/transform/json_pointer.h"
 #include "core/transform/version.h"
+#include "core/utf8.h"
 
 #include <algorithm>
 #include <charconv>

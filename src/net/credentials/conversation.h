@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/aws/issued_credentials.h"
+#include "net/clock_skew.h"
 #include "net/credentials/plan.h"
 #include "net/http.h"
 
@@ -51,18 +52,7 @@ struct StsEndpoint {
     std::string region; // that requests are signed for
 };
 
-// The clock of STS minus ours, learnt from Date headers: shared by the conversations of one chain.
-class ClockSkew {
-  public:
-    void learn(const std::string& date, std::int64_t now_ms); // `date`: a Date header, or nothing
-    std::int64_t ms() const { return ms_; }
-    // 0 unless it is so large that AWS minds.
-    std::int64_t far_off_ms() const;
-
-  private:
-    std::int64_t ms_ = 0;
-};
-
+// The skew is that of STS, shared by the conversations of one chain.
 std::unique_ptr<Conversation> assume_role(RoleToAssume role, Credentials source, StsEndpoint sts,
                                           ClockSkew& skew);
 std::unique_ptr<Conversation> assume_role_with_web_identity(WebIdentity identity, StsEndpoint sts,

@@ -126,14 +126,8 @@ class ProfilePlanner {
     // Keys of one file, never an id of one and the secret of the other; half a pair is a mistake.
     static Finding keys_of(const SharedFile& file, const std::string& name) {
         const Profile* profile = file.profile(name);
-        const auto value = [&](const char* key) {
-            const auto found = profile->find(key);
-            return found == profile->end() ? std::string() : found->second;
-        };
-        if (profile == nullptr)
-            return std::nullopt;
-        Credentials found{value("aws_access_key_id"), value("aws_secret_access_key"),
-                          value("aws_session_token")};
+        Credentials found{value_of(profile, "aws_access_key_id"), value_of(profile, "aws_secret_access_key"),
+                          value_of(profile, "aws_session_token")};
         if (found.access_key_id.empty() && found.secret_access_key.empty())
             return std::nullopt;
         if (found.access_key_id.empty() || found.secret_access_key.empty())
@@ -338,7 +332,7 @@ Result<std::optional<InstanceMetadata>, NoCredentials> instance_metadata(const A
     const auto wrong = [](const std::string& what) {
         return mistake(what, "instance metadata", "InstanceMetadata");
     };
-    if (config.flag("AWS_EC2_METADATA_DISABLED", ""))
+    if (AwsConfig::flag("AWS_EC2_METADATA_DISABLED"))
         return std::optional<InstanceMetadata>();
     std::string endpoint =
         config.setting("AWS_EC2_METADATA_SERVICE_ENDPOINT", "ec2_metadata_service_endpoint");

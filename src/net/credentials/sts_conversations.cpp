@@ -1,10 +1,8 @@
 // AssumeRole and AssumeRoleWithWebIdentity.
-#include "core/sqs/sigv4.h"
 #include "net/credentials/conversation.h"
 #include "net/credentials/token_file.h"
+#include "net/signed_request.h"
 
-#include <cstdlib>
-#include <curl/curl.h>
 #include <openssl/crypto.h>
 
 namespace sqs_ingest {
@@ -14,16 +12,12 @@ using namespace std::chrono_literals;
 
 constexpr auto kAnswerTimeout = 10s;
 constexpr std::size_t kMaxAnswerBytes = 64u << 10;
-constexpr std::int64_t kTolerableSkewMs = 4 * 60'000; // AWS accepts 5 minutes
 constexpr const char* kFormType = "application/x-www-form-urlencoded; charset=utf-8";
 
-HttpRequest sts_request(const StsEndpoint& sts, Headers headers, std::string body) {
-    return {.url = sts.url.origin() + "/",
-            .headers = std::move(headers),
-            .body = std::move(body),
-            .connect_timeout = 5s,
-            .total_timeout = kAnswerTimeout,
-            .max_answer_bytes = kMaxAnswerBytes};
+HttpRequest with_limits(HttpRequest request) {
+    request.total_timeout = kAnswerTimeout;
+    request.max_answer_bytes = kMaxAnswerBytes;
+    return request;
 }
 
 // "assuming role arn:…: AccessDenied: User … is not authorized …"
@@ -46,7 +40,9 @@ class AssumeRole : public Conversation {
         : role_(std::move(role)), source_(std::move(source)), sts_(std::move(sts)), skew_(skew) {}
 
     NextStep begin(std::int64_t now_ms) override {
-        return signed_request(now_ms + (clock_was_refused_ ? skew_.ms() : skew_.far_off_ms()));
+        const std::string date = format_amz_date(skew_.signing_ms(now_ms, clock_was_refused_) / 1000);
+        return with_limits(signed_request({"/", kFormType, "", encode_assume_role(role_)}, sts_.url, source_,
+                                          {sts_.region, "sts", date}));
     }
 
     NextStep on(StepResult reply, std::int64_t now_ms) override {
@@ -66,19 +62,6 @@ class AssumeRole : public Conversation {
     }
 
   private:
-    NextStep signed_request(std::int64_t unix_ms) const {
-        const std::string amz_date = format_amz_date(unix_ms / 1000);
-        const std::string body = encode_assume_role(role_);
-        Headers headers = {{"content-type", kFormType}, {"x-amz-date", amz_date}};
-        if (!source_.session_token.empty())
-            headers.emplace_back("x-amz-security-token", source_.session_token);
-        RequestToSign to_sign{"POST", "/", "", headers, body};
-        to_sign.headers.emplace_back("host", sts_.url.host_header());
-        headers.emplace_back("Authorization",
-                             authorization_header(to_sign, source_, {sts_.region, "sts", amz_date}));
-        return sts_request(sts_, std::move(headers), body);
-    }
-
     RoleToAssume role_;
     Credentials source_;
     StsEndpoint sts_;
@@ -97,8 +80,9 @@ class AssumeRoleWithWebIdentity : public Conversation {
             return FetchFailure{"WebIdentityTokenFile", "web identity token file " + identity_.token_file +
                                                             ": " + token.error().reason};
         HttpRequest request =
-            sts_request(sts_, {{"content-type", kFormType}},
-                        encode_assume_role_with_web_identity(identity_.role, token.value()));
+            with_limits({.url = sts_.url.origin() + "/",
+                         .headers = {{"content-type", kFormType}},
+                         .body = encode_assume_role_with_web_identity(identity_.role, token.value())});
         OPENSSL_cleanse(token.value().data(), token.value().size());
         return request;
     }
@@ -122,16 +106,6 @@ class AssumeRoleWithWebIdentity : public Conversation {
 };
 
 } // namespace
-
-void ClockSkew::learn(const std::string& date, std::int64_t now_ms) {
-    const auto server_s = curl_getdate(date.c_str(), nullptr);
-    if (!date.empty() && server_s >= 0)
-        ms_ = static_cast<std::int64_t>(server_s) * 1000 - now_ms;
-}
-
-std::int64_t ClockSkew::far_off_ms() const {
-    return std::abs(ms_) > kTolerableSkewMs ? ms_ : 0;
-}
 
 std::unique_ptr<Conversation> assume_role(RoleToAssume role, Credentials source, StsEndpoint sts,
                                           ClockSkew& skew) {

@@ -1,4 +1,4 @@
-// Calendar dates without a clock and without a time zone data base.
+// Calendar dates and times without a clock and without a time zone data base.
 #pragma once
 
 #include <cstdint>
@@ -22,5 +22,11 @@ std::optional<std::string> time_of_epoch_us(std::int64_t epoch_us);
 
 // The UTC date of milliseconds since 1970, as YYYY-MM-DD; empty outside the years 0001 to 9999.
 std::optional<std::string> date_of_epoch_ms(std::int64_t epoch_ms);
+
+// Milliseconds since 1970 of such a date or date and time, finer digits cut off.
+std::optional<std::int64_t> parse_timestamp(std::string_view text);
+
+// "2026-11-21T10:30:00Z" of milliseconds since 1970; "" outside the years 0001 to 9999.
+std::string format_timestamp(std::int64_t epoch_ms);
 
 } // namespace sqs_ingest

@@ -1,4 +1,4 @@
-#include "core/sqs/utf8.h"
+#include "core/utf8.h"
 
 namespace sqs_ingest {
 
@@ -49,6 +49,10 @@ std::size_t leading_sequence(std::string_view text) {
     return sequence.length;
 }
 
+bool is_continuation(char c) {
+    return (static_cast<unsigned char>(c) & 0xC0) == 0x80;
+}
+
 } // namespace
 
 std::string replace_ill_formed_utf8(std::string_view text) {
@@ -62,7 +66,7 @@ std::string replace_ill_formed_utf8(std::string_view text) {
     return out;
 }
 
-bool is_well_formed_utf8(std::string_view text) {
+bool is_valid_utf8(std::string_view text) {
     while (!text.empty()) {
         const std::size_t length = leading_sequence(text);
         if (length == 0)
@@ -72,11 +76,18 @@ bool is_well_formed_utf8(std::string_view text) {
     return true;
 }
 
+std::size_t utf8_length(std::string_view text) {
+    std::size_t characters = 0;
+    for (const char c : text)
+        characters += is_continuation(c) ? 0 : 1;
+    return characters;
+}
+
 void truncate_utf8(std::string& text, std::size_t max_bytes) {
     if (text.size() <= max_bytes)
         return;
     std::size_t end = max_bytes;
-    while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80)
+    while (end > 0 && is_continuation(text[end]))
         --end;
     text.resize(end);
 }

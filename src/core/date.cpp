@@ -1,4 +1,4 @@
-#include "core/transform/date.h"
+#include "core/date.h"
 
 #include <algorithm>
 #include <chrono>
@@ -174,6 +174,17 @@ std::optional<std::string> time_of_epoch_us(std::int64_t epoch_us) {
 
 std::optional<std::string> date_of_epoch_ms(std::int64_t epoch_ms) {
     return write(floor<days>(sys_time<milliseconds>(milliseconds{epoch_ms})));
+}
+
+std::optional<std::int64_t> parse_timestamp(std::string_view text) {
+    const auto time = parse(text);
+    if (!time)
+        return std::nullopt;
+    return floor<milliseconds>(time->time_since_epoch()).count();
+}
+
+std::string format_timestamp(std::int64_t epoch_ms) {
+    return write(floor<seconds>(sys_time<milliseconds>(milliseconds{epoch_ms}))).value_or("");
 }
 
 } // namespace sqs_ingest
