@@ -36,7 +36,7 @@ std::string rows_of_arrays(const TargetColumns& columns) {
 std::string column_list(const std::vector<std::string>& columns) {
     std::string list;
     for (const auto& column : columns)
-        list += (list.empty() ? "" : ", ") + std::string(quote_identifier(column.c_str()));
+        list += (list.empty() ? "" : ", ") + quoted(column);
     return list;
 }
 
@@ -65,7 +65,7 @@ std::string on_conflict_clause(const Pipeline& pipeline) {
     if (pipeline.on_conflict == OnConflict::update)
         for (const auto& rule : pipeline.mapping.columns)
             if (std::find(keys.begin(), keys.end(), rule.column) == keys.end()) {
-                const std::string column = quote_identifier(rule.column.c_str());
+                const std::string column = quoted(rule.column);
                 updates += (updates.empty() ? "" : ", ") + column + " = EXCLUDED." + column;
             }
     if (updates.empty())
