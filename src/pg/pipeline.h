@@ -115,6 +115,10 @@ struct TargetColumns {
 // column that must have a value is not mapped: names the column and the reason.
 TargetColumns read_columns(const Pipeline& pipeline, Oid table);
 
+// Whether a row trigger, BEFORE or INSTEAD OF, sees what is inserted into the table or a partition of it: it
+// can fill columns, and leave rows out. Raises plain Postgres errors.
+bool has_row_trigger(Oid table);
+
 // How messages become rows of that target.
 Transform transform_for(const Pipeline& pipeline, std::vector<ColumnType> types);
 

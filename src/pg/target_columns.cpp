@@ -7,6 +7,7 @@
 extern "C" {
 #include "access/relation.h"
 #include "catalog/pg_attribute.h"
+#include "catalog/pg_trigger.h"
 }
 
 namespace sqs_ingest::pg {
@@ -114,6 +115,19 @@ ColumnType type_of(const Column& column) {
     return type;
 }
 
+bool has_row_trigger_itself(Relation triggers, Oid table) {
+    ScanKeyData key;
+    ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(table));
+    SysScanDesc scan = systable_beginscan(triggers, TriggerRelidNameIndexId, true, nullptr, 1, &key);
+    bool found = false;
+    while (HeapTuple tuple = found ? nullptr : systable_getnext(scan)) {
+        const auto type = reinterpret_cast<Form_pg_trigger>(GETSTRUCT(tuple))->tgtype;
+        found = TRIGGER_FOR_ROW(type) && TRIGGER_FOR_INSERT(type) && !TRIGGER_FOR_AFTER(type);
+    }
+    systable_endscan(scan);
+    return found;
+}
+
 // The columns that must have a value which nothing but a message gives: NOT NULL, no default, no identity.
 // None if a row trigger could give it.
 struct NeededColumns {
@@ -125,12 +139,11 @@ NeededColumns needed_columns(Oid table) {
     Relation relation = relation_open(table, NoLock);
     const int columns = relation->rd_att->natts;
     NeededColumns needed{static_cast<const char**>(palloc(sizeof(char*) * (columns + 1))), 0};
-    const auto* triggers = relation->trigdesc;
-    const bool filled = triggers && (triggers->trig_insert_before_row || triggers->trig_insert_instead_row);
+    const bool filled = has_row_trigger(table);
     for (int i = 0; i < columns && !filled; ++i) {
         const auto* attribute = TupleDescAttr(relation->rd_att, i);
         if (attribute->attnotnull && !attribute->atthasdef && !attribute->attidentity &&
-            !attribute->attisdropped)
+            !attribute->attisdropped && !get_typdefault(attribute->atttypid)) // as of a domain
             needed.names[needed.n++] = pstrdup(NameStr(attribute->attname));
     }
     relation_close(relation, NoLock);
@@ -163,6 +176,18 @@ void refuse_constant(const Pipeline& pipeline, const ColumnRule& rule, const Col
 }
 
 } // namespace
+
+bool has_row_trigger(Oid table) {
+    List* tables = get_rel_relkind(table) == RELKIND_PARTITIONED_TABLE
+                       ? find_all_inheritors(table, NoLock, nullptr)
+                       : list_make1_oid(table);
+    Relation triggers = table_open(TriggerRelationId, AccessShareLock);
+    bool found = false;
+    for (int i = 0; i < list_length(tables) && !found; ++i)
+        found = has_row_trigger_itself(triggers, list_nth_oid(tables, i));
+    table_close(triggers, AccessShareLock);
+    return found;
+}
 
 TargetColumns read_columns(const Pipeline& pipeline, Oid table) {
     TargetColumns columns;
