@@ -15,6 +15,9 @@
 extern "C" {
 #include "access/relation.h"
 #include "access/tupdesc.h"
+#include "nodes/plannodes.h"
+#include "parser/parsetree.h"
+#include "utils/plancache.h"
 }
 
 namespace sqs_ingest::pg {
@@ -92,6 +95,23 @@ SPIPlanPtr prepare_plan(const std::string& sql, const std::vector<Oid>& types) {
         SPI_keepplan(plan);
         return plan;
     });
+}
+
+// What the planner found out about an INSERT: the table that its rows go into, behind a view too. Inside
+// call_pg.
+struct Insert {
+    Oid table;
+};
+
+Insert planned_insert(SPIPlanPtr plan) {
+    CachedPlan* cached = SPI_plan_get_cached_plan(plan);
+    if (!cached)
+        elog(ERROR, "the INSERT is not one plan");
+    const auto* statement = linitial_node(PlannedStmt, cached->stmt_list);
+    const int table = linitial_int(statement->resultRelations);
+    const Insert insert{rt_fetch(table, statement->rtable)->relid};
+    ReleaseCachedPlan(cached, CurrentResourceOwner);
+    return insert;
 }
 
 void forget_plan(SPIPlanPtr& plan) {
@@ -390,9 +410,11 @@ std::int64_t Sink::insert_rows(const std::vector<Delivery>& batch, const std::si
         execute_plan(insert_, parameters);
         return static_cast<std::int64_t>(SPI_processed);
     });
-    // A row trigger can swallow rows, too: only here it is known to be the conflict.
-    const bool counts = pipeline_.on_conflict == OnConflict::nothing && !pipeline_.mapping.each;
-    return counts ? static_cast<std::int64_t>(rows.size()) - inserted : 0;
+    const auto left_out = static_cast<std::int64_t>(rows.size()) - inserted;
+    if (left_out == 0 || pipeline_.on_conflict != OnConflict::nothing || pipeline_.mapping.each)
+        return 0;
+    // A trigger that returns NULL leaves rows out, too: with one, nobody knows which were conflicts.
+    return ask_pg([&] { return has_row_trigger(planned_insert(insert_).table); }) ? 0 : left_out;
 }
 
 std::int64_t Sink::insert_bisecting(const std::vector<Delivery>& batch, const std::size_t* positions,

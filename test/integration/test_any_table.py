@@ -381,6 +381,26 @@ def test_on_conflict_nothing_keeps_the_row_that_is_there(keyed, columns):
     assert (stat["inserted"], stat["duplicates"], stat["dead_letters"]) == (3, 2, 0)
 
 
+SWALLOW = "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN CASE WHEN NEW.id < 3 THEN NULL ELSE NEW END; END $$"
+
+
+@pytest.mark.parametrize("table, target, trigger", [
+    ("t (id integer UNIQUE, note text)", "t", "BEFORE INSERT ON t"),
+    ("t (id integer UNIQUE, note text) PARTITION BY RANGE (id); CREATE TABLE p PARTITION OF t DEFAULT", "t", "BEFORE INSERT ON p"),
+    ("t (id integer UNIQUE, note text); CREATE VIEW v AS SELECT * FROM t", "v", "BEFORE INSERT ON t"),
+], ids=["table", "partition", "view"])  # fmt: skip
+def test_rows_that_a_trigger_leaves_out_are_no_duplicates(pipelines, table, target, trigger):
+    pipelines.db.sql(f"CREATE TABLE {table}")
+    pipelines.db.sql(SWALLOW)
+    pipeline = pipelines(target, MAPPING, on_conflict="nothing")
+    ingest(pipeline, *events([5, 5]))
+    assert [pipeline.stat()[n] for n in ("inserted", "duplicates")] == [1, 1]
+    pipelines.db.sql(f"CREATE TRIGGER swallow {trigger} FOR EACH ROW EXECUTE FUNCTION swallow()")
+    ingest(pipeline, *events([1, 2, 3, 4]))
+    assert pipelines.db.sql("SELECT id FROM t ORDER BY 1") == [(3,), (4,), (5,)]
+    assert [pipeline.stat()[n] for n in ("inserted", "duplicates")] == [5, 1]
+
+
 def test_on_conflict_update_overwrites_what_is_mapped(keyed):
     pipeline = keyed("update", conflict_columns=["id"])
     ingest(pipeline, {"id": 1, "note": "new"}, {"id": 2, "note": "first"}, {"id": 2, "note": "second"}, {"id": 2, "note": "third"},
