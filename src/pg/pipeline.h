@@ -104,9 +104,11 @@ std::string qualified_name_of(Oid table);
 struct TargetColumns {
     std::vector<ColumnType> types;
     std::vector<std::string> casts; // SQL that takes the text to the column's type, "::pg_catalog.int4"
+    std::vector<std::string> keys;  // the same, to what a unique index compares, "::numeric(6,2)"
     struct Declared {
         Oid type; // a domain as such
         int32 modifier;
+        Oid collation;
     };
     std::vector<Declared> declared;
 };

@@ -61,7 +61,22 @@ struct Column {
     Oid element;      // of an array, the same way; else invalid
     bool text_like;   // a string type that takes any text, such as citext
     const char* cast; // quoted and qualified, so that no modifier cuts a value
+    const char* key;  // the same with the modifier, where that rounds
 };
+
+// Whether a cast to the type with a modifier cuts what the column refuses: strings and bit strings, and
+// arrays of them.
+bool cuts(Oid type) {
+    const Oid element = get_base_element_type(type);
+    char category;
+    bool preferred;
+    get_type_category_preferred(getBaseType(OidIsValid(element) ? element : type), &category, &preferred);
+    return category == TYPCATEGORY_STRING || category == TYPCATEGORY_BITSTRING;
+}
+
+const char* sql_of_type(Oid type, int32 modifier) {
+    return format_type_extended(type, modifier, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+}
 
 Column look_up(Oid table, const char* name) {
     Column column{};
@@ -73,7 +88,7 @@ Column look_up(Oid table, const char* name) {
     column.generated = attribute->attgenerated != '\0';
     column.always_identity = attribute->attidentity == ATTRIBUTE_IDENTITY_ALWAYS;
     column.modifier = attribute->atttypmod;
-    column.declared = {attribute->atttypid, attribute->atttypmod};
+    column.declared = {attribute->atttypid, attribute->atttypmod, attribute->attcollation};
     column.type = getBaseTypeAndTypmod(attribute->atttypid, &column.modifier);
     ReleaseSysCache(tuple);
     column.element = get_base_element_type(column.type);
@@ -90,8 +105,8 @@ Column look_up(Oid table, const char* name) {
     bool preferred;
     get_type_category_preferred(column.type, &category, &preferred);
     column.text_like = category == TYPCATEGORY_STRING;
-    column.cast =
-        format_type_extended(column.type, -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+    column.cast = sql_of_type(column.type, -1);
+    column.key = sql_of_type(column.type, cuts(column.type) ? -1 : column.modifier);
     return column;
 }
 
@@ -217,6 +232,7 @@ TargetColumns read_columns(const Pipeline& pipeline, Oid table) {
         refuse_constant(pipeline, rule, columns.types.back(), columns.declared.back());
         // Text is assigned as it is, so that varchar(n) refuses what is too long instead of cutting it.
         columns.casts.push_back(type.kind == Kind::text ? "" : std::string("::") + column.cast);
+        columns.keys.push_back(std::string("::") + column.key);
         mapped.insert(rule.column);
     }
     const auto needed = ask_pg([&] { return needed_columns(table); });

@@ -438,6 +438,83 @@ def test_keys_that_the_table_takes_for_equal_meet_each_other(pipelines):
     assert pipeline.dead_letters() == []
 
 
+ROUNDED = "2026-11-21T10:00:00."
+EQUAL_KEYS = {  # to the table's unique index, whatever their texts say
+    "citext": ("id citext UNIQUE", "A", "a"),
+    "char": ("id char(3) UNIQUE", "a", "a "),
+    "collation": ("id text COLLATE ci UNIQUE", "A", "a"),
+    "collation of a domain": ("id ci_text UNIQUE", "A", "a"),
+    "collation of an array": ("id text[] COLLATE ci UNIQUE", ["A"], ["a"]),
+    "collation of the index": ("id text); CREATE UNIQUE INDEX ON t (id COLLATE ci", "A", "a"),
+    "collation of one of two indexes": ("id text UNIQUE); CREATE UNIQUE INDEX ON t (id COLLATE ci", "A", "a"),
+    "timestamptz(0)": ("id timestamptz(0) UNIQUE", f"{ROUNDED}1Z", f"{ROUNDED}2Z"),
+    "timestamptz(3)": ("id timestamptz(3) UNIQUE", f"{ROUNDED}1234Z", f"{ROUNDED}12341Z"),
+    "numeric": ("id numeric(6,2) UNIQUE", 1.001, 1.002),
+    "numeric of a domain": ("id cents UNIQUE", 1.001, 1.002),
+    "numerics": ("id numeric(6,2)[] UNIQUE", [1.001, 2], [1.002, 2]),
+    "null": ("id integer UNIQUE NULLS NOT DISTINCT", None, None),
+    "null of one of two indexes": ("id integer UNIQUE, UNIQUE NULLS NOT DISTINCT (id)", None, None),
+}  # fmt: skip
+DIFFERENT_KEYS = {
+    "collation of the index": ('id text COLLATE ci); CREATE UNIQUE INDEX ON t (id COLLATE "C"', "A", "a"),
+    "null": ("id integer UNIQUE", None, None),
+    "numeric": ("id numeric(6,2) UNIQUE", 1.01, 1.02),
+    "text": ("id text UNIQUE", "a", "a "),
+}
+
+
+def keyed_by(pipelines, column, view=False, **more):
+    db = pipelines.db
+    db.sql("CREATE EXTENSION citext; CREATE DOMAIN cents AS numeric(6,2)")
+    db.sql("CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false)")
+    db.sql("CREATE DOMAIN ci_text AS text COLLATE ci")
+    db.sql(f"CREATE TABLE t (note text, {column})")
+    db.sql("CREATE VIEW v AS SELECT note, id FROM t")
+    of_element = [{"column": "id", "from": "@each/id"}, {"column": "note", "from": "@each/note"}]
+    mapping = of_element if "each" in more else [{"column": "id", "from": "/id"}, NOTE]
+    return pipelines("v" if view else "t", mapping, on_conflict="update", conflict_columns=["id"], **more)
+
+
+def notes(pipeline):
+    return [note for (note,) in pipeline.db.sql("SELECT note FROM t ORDER BY 1")]
+
+
+@pytest.mark.parametrize("view", [False, True], ids=["table", "view"])
+@pytest.mark.parametrize("column, first, second", EQUAL_KEYS.values(), ids=EQUAL_KEYS)
+def test_keys_that_the_index_takes_for_equal_meet_in_one_message(pipelines, column, first, second, view):
+    if view and "CREATE UNIQUE INDEX" in column:
+        pytest.skip("of a view the column's own collation counts")
+    pipeline = keyed_by(pipelines, column, view, each="/rows")
+    ingest(pipeline, {"rows": [{"id": first, "note": "first"}, {"id": second, "note": "second"}]})
+    assert (notes(pipeline), reasons(pipeline)) == (["second"], [])
+
+
+@pytest.mark.parametrize("column, first, second", EQUAL_KEYS.values(), ids=EQUAL_KEYS)
+def test_keys_that_the_index_takes_for_equal_meet_in_one_batch_at_once(pipelines, column, first, second):
+    """A sequence counts the rows that are tried, those of a statement that failed too."""
+    pipeline = keyed_by(pipelines, column)
+    pipeline.db.sql("CREATE SEQUENCE tried")
+    pipeline.db.sql("CREATE FUNCTION count_tried() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('tried'); RETURN NEW; END $$")
+    pipeline.db.sql("CREATE TRIGGER a BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION count_tried()")
+    ingest(pipeline, {"id": first, "note": "first"}, {"id": second, "note": "second"})
+    assert (notes(pipeline), reasons(pipeline)) == (["second"], [])
+    assert pipeline.db.one("SELECT last_value, is_called FROM tried") == (1, True)
+
+
+@pytest.mark.parametrize("column, first, second", DIFFERENT_KEYS.values(), ids=DIFFERENT_KEYS)
+def test_keys_that_the_index_keeps_apart_are_kept_apart(pipelines, column, first, second):
+    pipeline = keyed_by(pipelines, column, each="/rows")
+    ingest(pipeline, {"rows": [{"id": first, "note": "first"}, {"id": second, "note": "second"}]})
+    assert (notes(pipeline), reasons(pipeline)) == (["first", "second"], [])
+
+
+@pytest.mark.parametrize("column", ["bit(3)", "varbit(3)"])
+def test_a_key_that_is_too_long_does_not_meet_what_it_would_be_cut_to(pipelines, column):
+    pipeline = keyed_by(pipelines, f"id {column} UNIQUE")
+    ingest(pipeline, {"id": "1011", "note": "too long"}, {"id": "101", "note": "right"})
+    assert (notes(pipeline), reasons(pipeline)[0][:2]) == (["right"], ("bad_value", "id"))
+
+
 def test_on_conflict_in_a_partitioned_table(pipelines):
     db = pipelines.db
     db.sql("CREATE TABLE t (id integer, note text, PRIMARY KEY (id)) PARTITION BY RANGE (id)")
