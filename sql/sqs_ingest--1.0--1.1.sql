@@ -193,7 +193,7 @@ CREATE OR REPLACE VIEW @extschema@.pg_stat_sqs_ingest WITH (security_barrier) AS
      WHERE (p.name IS NOT NULL OR s.state OPERATOR(pg_catalog.<>) 'stopped')
        AND (pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') OR pg_catalog.pg_has_role(p.owner, 'USAGE'));
 COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.received IS 'deliveries taken from the queue: the sum of inserted, duplicates, dead_letters, discarded, released and in_hand';
-COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.duplicates IS 'deliveries of messages that were ingested before, or whose row was there already (on_conflict = nothing)';
+COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.duplicates IS 'deliveries of messages that were ingested before, or whose row was there already (on_conflict = nothing, without each, into a table without row triggers before INSERT)';
 COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.discarded IS 'messages deleted without becoming anything (on_invalid = discard)';
 COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.protocol IS 'the protocol that the queue''s server speaks: json or query';
 COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.credentials IS 'where the AWS credentials come from';

@@ -359,7 +359,7 @@ COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.queue_url IS 'URL of the queue'
 COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.target IS 'the target table';
 COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.received IS 'deliveries taken from the queue: the sum of inserted, duplicates, dead_letters, discarded, released and in_hand';
 COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.inserted IS 'messages that became rows';
-COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.duplicates IS 'deliveries of messages that were ingested before, or whose row was there already (on_conflict = nothing)';
+COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.duplicates IS 'deliveries of messages that were ingested before, or whose row was there already (on_conflict = nothing, without each, into a table without row triggers before INSERT)';
 COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.dead_letters IS 'messages that became dead letters';
 COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.released IS 'deliveries given back to the queue, or lost to its visibility timeout';
 COMMENT ON COLUMN @extschema@.pg_stat_sqs_ingest.in_hand IS 'deliveries received and not yet written or released';

@@ -292,7 +292,9 @@ nlohmann::json cell_json(const ColumnType& type, const std::optional<std::string
     case ColumnType::Kind::int8:
     case ColumnType::Kind::boolean:
     case ColumnType::Kind::json:
-        return nlohmann::json::parse(*value, nullptr, false);
+        if (auto json = parse_json(*value)) // numbers with every digit
+            return std::move(json).value();
+        return *value;
     default:
         return *value;
     }

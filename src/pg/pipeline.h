@@ -108,9 +108,11 @@ std::string qualified_name_of(Oid table);
 struct TargetColumns {
     std::vector<ColumnType> types;
     std::vector<std::string> casts; // SQL that takes the text to the column's type, "::pg_catalog.int4"
+    std::vector<std::string> keys;  // the same, to what a unique index compares, "::numeric(6,2)"
     struct Declared {
         Oid type; // a domain as such
         int32 modifier;
+        Oid collation;
     };
     std::vector<Declared> declared;
 };
@@ -118,6 +120,10 @@ struct TargetColumns {
 // Throws PgError when a column is missing or generated, when no value of its rule can enter it, or when a
 // column that must have a value is not mapped: names the column and the reason.
 TargetColumns read_columns(const Pipeline& pipeline, Oid table);
+
+// Whether a row trigger, BEFORE or INSTEAD OF, sees what is inserted into the table or a partition of it: it
+// can fill columns, and leave rows out. Raises plain Postgres errors.
+bool has_row_trigger(Oid table);
 
 // How messages become rows of that target.
 Transform transform_for(const Pipeline& pipeline, std::vector<ColumnType> types);

@@ -39,7 +39,7 @@ Trouble make_trouble(const char* code, const std::string& message, const std::st
 enum class Counter {
     received,        // deliveries taken from the queue
     inserted,        // messages that became rows
-    duplicates,      // deliveries of messages that were ingested before
+    duplicates,      // deliveries of messages that were ingested before, and Written::conflicts
     dead_letters,    // messages that became dead letters
     released,        // deliveries given back to the queue, or lost to its visibility timeout
     deleted,         // messages deleted from the queue

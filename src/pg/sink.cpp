@@ -15,6 +15,10 @@
 extern "C" {
 #include "access/relation.h"
 #include "access/tupdesc.h"
+#include "catalog/pg_collation.h"
+#include "nodes/plannodes.h"
+#include "parser/parsetree.h"
+#include "utils/plancache.h"
 }
 
 namespace sqs_ingest::pg {
@@ -36,24 +40,8 @@ std::string rows_of_arrays(const TargetColumns& columns) {
 std::string column_list(const std::vector<std::string>& columns) {
     std::string list;
     for (const auto& column : columns)
-        list += (list.empty() ? "" : ", ") + std::string(quote_identifier(column.c_str()));
+        list += (list.empty() ? "" : ", ") + quoted(column);
     return list;
-}
-
-// Of rows with one key in one statement the last one counts: it could not update a row twice. NULLs are no
-// key.
-std::string last_of_each_key(const Pipeline& pipeline, const TargetColumns& columns) {
-    std::string keys, nulls;
-    for (const auto& key : pipeline.conflict_columns)
-        for (std::size_t i = 0; i < columns.types.size(); ++i)
-            if (pipeline.mapping.columns[i].column == key) {
-                const std::string cell = "u.c" + std::to_string(i + 1);
-                keys += cell + columns.casts[i] + ", ";
-                nulls += (nulls.empty() ? "" : " OR ") + cell + " IS NULL";
-            }
-    keys += "CASE WHEN " + nulls + " THEN u.n END";
-    std::string rows = rows_of_arrays(columns);
-    return rows.insert(strlen("SELECT "), "DISTINCT ON (" + keys + ") ") + " ORDER BY " + keys + ", u.n DESC";
 }
 
 std::string on_conflict_clause(const Pipeline& pipeline) {
@@ -65,7 +53,7 @@ std::string on_conflict_clause(const Pipeline& pipeline) {
     if (pipeline.on_conflict == OnConflict::update)
         for (const auto& rule : pipeline.mapping.columns)
             if (std::find(keys.begin(), keys.end(), rule.column) == keys.end()) {
-                const std::string column = quote_identifier(rule.column.c_str());
+                const std::string column = quoted(rule.column);
                 updates += (updates.empty() ? "" : ", ") + column + " = EXCLUDED." + column;
             }
     if (updates.empty())
@@ -73,13 +61,11 @@ std::string on_conflict_clause(const Pipeline& pipeline) {
     return " ON CONFLICT" + target + " DO UPDATE SET " + updates;
 }
 
-std::string insert_statement(Oid target, const Pipeline& pipeline, const TargetColumns& columns) {
+std::string insert_statement(Oid target, const Pipeline& pipeline, const std::string& rows) {
     std::vector<std::string> names;
     for (const auto& rule : pipeline.mapping.columns)
         names.push_back(rule.column);
-    return "INSERT INTO " + qualified_name_of(target) + " (" + column_list(names) + ") " +
-           (pipeline.on_conflict == OnConflict::update ? last_of_each_key(pipeline, columns)
-                                                       : rows_of_arrays(columns)) +
+    return "INSERT INTO " + qualified_name_of(target) + " (" + column_list(names) + ") " + rows +
            on_conflict_clause(pipeline);
 }
 
@@ -92,6 +78,104 @@ SPIPlanPtr prepare_plan(const std::string& sql, const std::vector<Oid>& types) {
         SPI_keepplan(plan);
         return plan;
     });
+}
+
+// What the planner found out about an INSERT. Inside call_pg.
+struct Insert {
+    Oid table;            // that its rows go into, behind a view too
+    const List* arbiters; // the unique indexes that ON CONFLICT looks into
+};
+
+Insert planned_insert(SPIPlanPtr plan) {
+    CachedPlan* cached = SPI_plan_get_cached_plan(plan);
+    if (!cached)
+        elog(ERROR, "the INSERT is not one plan");
+    const auto* statement = linitial_node(PlannedStmt, cached->stmt_list);
+    const int table = linitial_int(statement->resultRelations);
+    const Insert insert{rt_fetch(table, statement->rtable)->relid,
+                        list_copy(castNode(ModifyTable, statement->planTree)->arbiterIndexes)};
+    ReleaseCachedPlan(cached, CurrentResourceOwner);
+    return insert;
+}
+
+// How the unique indexes compare keys that ON CONFLICT looks into.
+struct KeyEquality {
+    bool nulls_are_equal;
+    Oid* collations; // one per column of the key
+};
+
+// The column's place in the mapping.
+std::size_t place_of(const Pipeline& pipeline, const std::string& column) {
+    const auto& rules = pipeline.mapping.columns;
+    return static_cast<std::size_t>(
+        std::find_if(rules.begin(), rules.end(),
+                     [&](const ColumnRule& rule) { return rule.column == column; }) -
+        rules.begin());
+}
+
+bool is_deterministic(Oid collation) {
+    return !OidIsValid(collation) || get_collation_isdeterministic(collation);
+}
+
+// Where several indexes are looked into, keys are equal that one of them takes for equal.
+KeyEquality equality_of_keys(SPIPlanPtr plan, const Pipeline& pipeline, const TargetColumns& columns,
+                             Oid target) {
+    const std::size_t n = pipeline.conflict_columns.size();
+    auto* collations = ask_pg([&] { return static_cast<Oid*>(palloc(sizeof(Oid) * n)); });
+    for (std::size_t i = 0; i < n; ++i)
+        collations[i] = columns.declared[place_of(pipeline, pipeline.conflict_columns[i])].collation;
+    return ask_pg([&] {
+        KeyEquality equality{false, collations};
+        const List* arbiters = planned_insert(plan).arbiters;
+        for (int arbiter = 0; arbiter < list_length(arbiters); ++arbiter) {
+            Relation index = index_open(list_nth_oid(arbiters, arbiter), AccessShareLock);
+            equality.nulls_are_equal |= index->rd_index->indnullsnotdistinct;
+            // An index can have another collation than its column. A view's names need not be the table's:
+            // there the column's counts.
+            for (std::size_t i = 0; i < n && index->rd_index->indrelid == target; ++i) {
+                const auto attribute = get_attnum(target, pipeline.conflict_columns[i].c_str());
+                for (int key = 0; key < index->rd_index->indnkeyatts; ++key)
+                    if (index->rd_index->indkey.values[key] == attribute &&
+                        (arbiter == 0 || !is_deterministic(index->rd_indcollation[key])))
+                        collations[i] = index->rd_indcollation[key];
+            }
+            index_close(index, AccessShareLock);
+        }
+        return equality;
+    });
+}
+
+std::string collate_clause(Oid collation) {
+    if (!OidIsValid(collation) || collation == DEFAULT_COLLATION_OID) // which a parameter has, too
+        return "";
+    const char* name = ask_pg([&] {
+        HeapTuple tuple = SearchSysCache1(COLLOID, ObjectIdGetDatum(collation));
+        if (!HeapTupleIsValid(tuple))
+            elog(ERROR, "collation %u does not exist", collation);
+        const auto* form = reinterpret_cast<Form_pg_collation>(GETSTRUCT(tuple));
+        const char* result = quote_qualified_identifier(get_namespace_name(form->collnamespace),
+                                                        pstrdup(NameStr(form->collname)));
+        ReleaseSysCache(tuple);
+        return result;
+    });
+    return std::string(" COLLATE ") + name;
+}
+
+// Of rows with one key in one statement the last one counts: it could not update a row twice. What is one key
+// is for the unique index to say.
+std::string last_of_each_key(const Pipeline& pipeline, const TargetColumns& columns,
+                             const KeyEquality& equality) {
+    std::string keys, nulls;
+    for (std::size_t i = 0; i < pipeline.conflict_columns.size(); ++i) {
+        const std::size_t place = place_of(pipeline, pipeline.conflict_columns[i]);
+        const std::string cell = "u.c" + std::to_string(place + 1);
+        keys += (i ? ", " : "") + cell + columns.keys[place] + collate_clause(equality.collations[i]);
+        nulls += (i ? " OR " : "") + cell + " IS NULL";
+    }
+    if (!equality.nulls_are_equal)
+        keys += ", CASE WHEN " + nulls + " THEN u.n END";
+    std::string rows = rows_of_arrays(columns);
+    return rows.insert(strlen("SELECT "), "DISTINCT ON (" + keys + ") ") + " ORDER BY " + keys + ", u.n DESC";
 }
 
 void forget_plan(SPIPlanPtr& plan) {
@@ -166,8 +250,14 @@ void Sink::prepare() {
     extension_ = require_extension(); // its schema can be renamed, its owner can change
     target_ = lock_target(pipeline_);
     const auto columns = read_columns(pipeline_, target_);
-    insert_ = prepare_plan(insert_statement(target_, pipeline_, columns),
-                           std::vector<Oid>(columns.types.size(), TEXTARRAYOID));
+    const std::vector<Oid> arrays(columns.types.size(), TEXTARRAYOID);
+    insert_ = prepare_plan(insert_statement(target_, pipeline_, rows_of_arrays(columns)), arrays);
+    if (pipeline_.on_conflict == OnConflict::update) {
+        const auto equality = equality_of_keys(insert_, pipeline_, columns, target_);
+        forget_plan(insert_);
+        insert_ = prepare_plan(
+            insert_statement(target_, pipeline_, last_of_each_key(pipeline_, columns, equality)), arrays);
+    }
     declared_ = columns.declared;
     remember_shape();
     transform_ = transform_for(pipeline_, columns.types);
@@ -390,9 +480,11 @@ std::int64_t Sink::insert_rows(const std::vector<Delivery>& batch, const std::si
         execute_plan(insert_, parameters);
         return static_cast<std::int64_t>(SPI_processed);
     });
-    // A row trigger can swallow rows, too: only here it is known to be the conflict.
-    const bool counts = pipeline_.on_conflict == OnConflict::nothing && !pipeline_.mapping.each;
-    return counts ? static_cast<std::int64_t>(rows.size()) - inserted : 0;
+    const auto left_out = static_cast<std::int64_t>(rows.size()) - inserted;
+    if (left_out == 0 || pipeline_.on_conflict != OnConflict::nothing || pipeline_.mapping.each)
+        return 0;
+    // A trigger that returns NULL leaves rows out, too: with one, nobody knows which were conflicts.
+    return ask_pg([&] { return has_row_trigger(planned_insert(insert_).table); }) ? 0 : left_out;
 }
 
 std::int64_t Sink::insert_bisecting(const std::vector<Delivery>& batch, const std::size_t* positions,

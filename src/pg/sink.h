@@ -18,7 +18,9 @@ inline constexpr int kFates = 4;
 struct Written {
     std::vector<Fate> fates; // one per delivery
     XLogRecPtr commit_end = 0;
-    std::int64_t conflicts = 0; // rows among the inserted that were there already (OnConflict::nothing)
+    // Messages among the inserted whose row was there already. Known with OnConflict::nothing, one row a
+    // message, and no row trigger that could have left the row out; else 0.
+    std::int64_t conflicts = 0;
 };
 
 // A message's place in the batch, and why the table refused it.
@@ -84,7 +86,7 @@ class Sink {
     std::optional<std::set<std::string>> record_ids(const std::vector<Delivery>& batch,
                                                     const Positions& order);
     static void sort_by_fate(std::size_t position, Fate fate, Positions& rows, Positions& rejected);
-    // Both return how many rows were there already.
+    // Both return how many rows were there already, as far as Written::conflicts counts them.
     std::int64_t insert_rows(const std::vector<Delivery>& batch, const std::size_t* positions, std::size_t n);
     enum class Deferred {
         settle,  // checked for good

@@ -79,4 +79,8 @@ std::vector<TextRow> query(const std::string& sql, const std::vector<std::option
     return rows;
 }
 
+std::string quoted(const std::string& name) {
+    return ask_pg([&] { return quote_identifier(name.c_str()); });
+}
+
 } // namespace sqs_ingest::pg

@@ -17,6 +17,9 @@ std::vector<TextRow> query(const std::string& sql,
                            const std::vector<std::optional<std::string>>& parameters = {},
                            Effect effect = Effect::writes);
 
+// A name as SQL text has it, in quotes where it needs them.
+std::string quoted(const std::string& name);
+
 // An SPI connection in a session's own transaction, closed when it goes unless an error is on its way: then
 // the transaction's abort closes it.
 class SpiConnection {

@@ -7,6 +7,7 @@
 extern "C" {
 #include "access/relation.h"
 #include "catalog/pg_attribute.h"
+#include "catalog/pg_trigger.h"
 }
 
 namespace sqs_ingest::pg {
@@ -60,7 +61,22 @@ struct Column {
     Oid element;      // of an array, the same way; else invalid
     bool text_like;   // a string type that takes any text, such as citext
     const char* cast; // quoted and qualified, so that no modifier cuts a value
+    const char* key;  // the same with the modifier, where that rounds
 };
+
+// Whether a cast to the type with a modifier cuts what the column refuses: strings and bit strings, and
+// arrays of them.
+bool cuts(Oid type) {
+    const Oid element = get_base_element_type(type);
+    char category;
+    bool preferred;
+    get_type_category_preferred(getBaseType(OidIsValid(element) ? element : type), &category, &preferred);
+    return category == TYPCATEGORY_STRING || category == TYPCATEGORY_BITSTRING;
+}
+
+const char* sql_of_type(Oid type, int32 modifier) {
+    return format_type_extended(type, modifier, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+}
 
 Column look_up(Oid table, const char* name) {
     Column column{};
@@ -72,7 +88,7 @@ Column look_up(Oid table, const char* name) {
     column.generated = attribute->attgenerated != '\0';
     column.always_identity = attribute->attidentity == ATTRIBUTE_IDENTITY_ALWAYS;
     column.modifier = attribute->atttypmod;
-    column.declared = {attribute->atttypid, attribute->atttypmod};
+    column.declared = {attribute->atttypid, attribute->atttypmod, attribute->attcollation};
     column.type = getBaseTypeAndTypmod(attribute->atttypid, &column.modifier);
     ReleaseSysCache(tuple);
     column.element = get_base_element_type(column.type);
@@ -89,8 +105,8 @@ Column look_up(Oid table, const char* name) {
     bool preferred;
     get_type_category_preferred(column.type, &category, &preferred);
     column.text_like = category == TYPCATEGORY_STRING;
-    column.cast =
-        format_type_extended(column.type, -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+    column.cast = sql_of_type(column.type, -1);
+    column.key = sql_of_type(column.type, cuts(column.type) ? -1 : column.modifier);
     return column;
 }
 
@@ -114,6 +130,19 @@ ColumnType type_of(const Column& column) {
     return type;
 }
 
+bool has_row_trigger_itself(Relation triggers, Oid table) {
+    ScanKeyData key;
+    ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(table));
+    SysScanDesc scan = systable_beginscan(triggers, TriggerRelidNameIndexId, true, nullptr, 1, &key);
+    bool found = false;
+    while (HeapTuple tuple = found ? nullptr : systable_getnext(scan)) {
+        const auto type = reinterpret_cast<Form_pg_trigger>(GETSTRUCT(tuple))->tgtype;
+        found = TRIGGER_FOR_ROW(type) && TRIGGER_FOR_INSERT(type) && !TRIGGER_FOR_AFTER(type);
+    }
+    systable_endscan(scan);
+    return found;
+}
+
 // The columns that must have a value which nothing but a message gives: NOT NULL, no default, no identity.
 // None if a row trigger could give it.
 struct NeededColumns {
@@ -125,12 +154,11 @@ NeededColumns needed_columns(Oid table) {
     Relation relation = relation_open(table, NoLock);
     const int columns = relation->rd_att->natts;
     NeededColumns needed{static_cast<const char**>(palloc(sizeof(char*) * (columns + 1))), 0};
-    const auto* triggers = relation->trigdesc;
-    const bool filled = triggers && (triggers->trig_insert_before_row || triggers->trig_insert_instead_row);
+    const bool filled = has_row_trigger(table);
     for (int i = 0; i < columns && !filled; ++i) {
         const auto* attribute = TupleDescAttr(relation->rd_att, i);
         if (attribute->attnotnull && !attribute->atthasdef && !attribute->attidentity &&
-            !attribute->attisdropped)
+            !attribute->attisdropped && !get_typdefault(attribute->atttypid)) // as of a domain
             needed.names[needed.n++] = pstrdup(NameStr(attribute->attname));
     }
     relation_close(relation, NoLock);
@@ -164,6 +192,18 @@ void refuse_constant(const Pipeline& pipeline, const ColumnRule& rule, const Col
 
 } // namespace
 
+bool has_row_trigger(Oid table) {
+    List* tables = get_rel_relkind(table) == RELKIND_PARTITIONED_TABLE
+                       ? find_all_inheritors(table, NoLock, nullptr)
+                       : list_make1_oid(table);
+    Relation triggers = table_open(TriggerRelationId, AccessShareLock);
+    bool found = false;
+    for (int i = 0; i < list_length(tables) && !found; ++i)
+        found = has_row_trigger_itself(triggers, list_nth_oid(tables, i));
+    table_close(triggers, AccessShareLock);
+    return found;
+}
+
 TargetColumns read_columns(const Pipeline& pipeline, Oid table) {
     TargetColumns columns;
     std::set<std::string> mapped;
@@ -192,6 +232,7 @@ TargetColumns read_columns(const Pipeline& pipeline, Oid table) {
         refuse_constant(pipeline, rule, columns.types.back(), columns.declared.back());
         // Text is assigned as it is, so that varchar(n) refuses what is too long instead of cutting it.
         columns.casts.push_back(type.kind == Kind::text ? "" : std::string("::") + column.cast);
+        columns.keys.push_back(std::string("::") + column.key);
         mapped.insert(rule.column);
     }
     const auto needed = ask_pg([&] { return needed_columns(table); });

@@ -281,6 +281,20 @@ def test_fifo_metadata(pipelines):
     assert db.value("SELECT count(seq) = 2 AND max(seq) > 10::numeric ^ 10 FROM t")
 
 
+@pytest.mark.parametrize("kind", ["json", "jsonb"])
+def test_preview_shows_every_digit_of_a_number_in_json(pipelines, kind):
+    number = "12345678901234567890.1234567890123456789"
+    pipelines.db.sql(f"CREATE TABLE t (doc {kind})")
+    pipeline = pipelines("t", [{"column": "doc", "from": "/doc"}])
+    body = f'{{"doc": {{"é": [{number}, 7, 1.5]}}}}'
+    pipeline.queue.send([body])
+    pipeline.drain()
+    stored = pipelines.db.value("SELECT doc::jsonb::text FROM t")
+    assert stored == f'{{"é": [{number}, 7, 1.5]}}'
+    assert pipelines.db.value("SELECT (sqs_ingest_preview(%s, %s) -> 'row' -> 'doc')::text", [pipeline.name, body]) == stored
+    assert pipelines.db.value("SELECT (sqs_ingest_preview(%s, %s) #> '{columns,doc,value}')::text", [pipeline.name, body]) == stored
+
+
 def test_preview_takes_attributes_and_group(pipelines):
     pipelines.db.sql("CREATE TABLE t (trace text, grp text)")
     pipeline = pipelines("t", [{"column": "trace", "from": "@attribute:trace", "required": True}, {"column": "grp", "from": "@group_id"}])

@@ -156,18 +156,21 @@ std::string scalar_text(const json& value) {
     return value.is_string() ? value.get_ref<const std::string&>() : json_text(value);
 }
 
-std::string json_text(const json& value) {
+std::string json_text(const json& value, Escape escape) {
     if (value.is_binary())
         return {value.get_binary().begin(), value.get_binary().end()};
+    const auto dump = [&](const json& scalar) {
+        return scalar.dump(-1, ' ', escape == Escape::all_but_ascii, json::error_handler_t::replace);
+    };
     if (!value.is_structured())
-        return value.dump();
+        return dump(value);
     std::string text(1, value.is_array() ? '[' : '{');
     for (const auto& [key, member] : value.items()) {
         if (text.size() > 1)
             text += ',';
         if (value.is_object())
-            text += json(key).dump() + ':';
-        text += json_text(member);
+            text += dump(key) + ':';
+        text += json_text(member, escape);
     }
     return text += value.is_array() ? ']' : '}';
 }

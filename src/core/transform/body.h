@@ -32,7 +32,8 @@ bool is_number(const nlohmann::json& value);
 // every digit. Of anything else its JSON text.
 std::string scalar_text(const nlohmann::json& value);
 
-// Any value as JSON text, numbers with every digit.
-std::string json_text(const nlohmann::json& value);
+// Any value as JSON text, numbers with every digit. What is no UTF-8 is replaced by U+FFFD.
+enum class Escape { as_needed, all_but_ascii };
+std::string json_text(const nlohmann::json& value, Escape escape = Escape::as_needed);
 
 } // namespace sqs_ingest
