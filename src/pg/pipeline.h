@@ -62,7 +62,7 @@ struct Pipeline {
     std::string queue_url;
     std::optional<Url> endpoint; // empty: what AWS's variables and files say, else the queue URL's host
     std::string region; // empty: neither setting nor the queue's host says; environment or profile may
-    Mapping mapping;
+    Mapping mapping;    // its columns' names in the database's encoding, all else in UTF-8
     MaskMethod mask_method;
     Envelope envelope = Envelope::none;
     BodyEncoding encoding = BodyEncoding::plain;

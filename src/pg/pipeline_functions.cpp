@@ -5,6 +5,7 @@
 #include "pg/as_pipeline_owner.h"
 #include "pg/control.h"
 #include "pg/dead_letters.h"
+#include "pg/encoding.h"
 #include "pg/json_text.h"
 #include "pg/keyring.h"
 #include "pg/preconditions.h"
@@ -57,21 +58,25 @@ struct Arguments {
     Oid target; // invalid: none was given
 };
 
-// As jsonb_populate_record() takes them: text for everything but JSON.
+// As jsonb_populate_record() takes them, without the mapping, which stays the text that it is: its numbers
+// have more digits than a double.
 json changes_of(const Arguments& arguments) {
     json changes = json::object();
     for (int i = 0; i < kOptionCount; ++i)
-        if (arguments.options[i])
-            changes[kOptions[i]] =
-                i == kColumns ? json::parse(arguments.options[i]) : json(arguments.options[i]);
+        if (arguments.options[i] && i != kColumns)
+            changes[kOptions[i]] = utf8_of(arguments.options[i]);
     if (OidIsValid(arguments.target))
-        changes[kOptions[kTarget]] = qualified_name_of(arguments.target);
+        changes[kOptions[kTarget]] = utf8_of(qualified_name_of(arguments.target));
     return changes;
 }
 
-// Plain text of JSON in the database's encoding, as it came from there.
-std::string text_of(const json& value) {
-    return value.dump(-1, ' ', false, json::error_handler_t::replace);
+// The launcher reads names in JSON, and without a database: without an encoding.
+void require_readable_name(const char* name) {
+    if (pg_verify_mbstr(PG_UTF8, name, static_cast<int>(strlen(name)), true))
+        return;
+    throw make_error(ERRCODE_INVALID_NAME,
+                     "the name of a pipeline must be ASCII in a database whose encoding is not UTF8",
+                     "Choose another name. Tables and columns can have theirs.");
 }
 
 bool has_default(std::string_view option) {
@@ -156,6 +161,7 @@ void explaining_refusals(F f) {
 }
 
 std::string create(const Arguments& arguments) {
+    require_readable_name(arguments.name);
     const auto extension = lock_extension();
     SpiConnection spi;
     lock_enabled_pipelines(); // one at a time: the table's trigger grants
@@ -165,34 +171,35 @@ std::string create(const Arguments& arguments) {
                        std::string("Choose another name, or let a superuser call sqs_ingest_purge('") +
                            arguments.name + "', older_than => '0').");
     json row = changes_of(arguments);
-    if (!row.contains("columns")) {
+    std::string mapping;
+    if (arguments.options[kColumns]) {
+        mapping = arguments.options[kColumns];
+    } else {
         const auto inferred = mapping_of_table(arguments.target);
-        row["columns"] = json::parse(inferred.columns);
+        mapping = inferred.columns;
         if (!inferred.left_out.empty())
             call_pg([&] {
                 ereport(NOTICE, (errmsg("columns left to the database, which fills them: %s",
                                         inferred.left_out.c_str())));
             });
     }
-    row["name"] = arguments.name;
     if (!row.contains("mask_method"))
         row["mask_method"] = to_string(current_settings().mask_method);
     explaining_refusals([&] {
         const std::string owner = std::to_string(GetUserId());
         AsExtensionOwner as_owner(extension);
         const std::string table = extension.table("sqs_ingest_pipeline");
-        std::string columns = "name, owner", values = "r.name, $2::oid::regrole";
-        for (const auto& [option, value] : row.items())
-            if (option != "name") {
-                columns += ", " + option;
-                values += ", r." + option;
-            }
+        std::string columns = "name, owner, columns", values = "$2, $3::oid::regrole, $4::jsonb";
+        for (const auto& [option, value] : row.items()) {
+            columns += ", " + option;
+            values += ", r." + option;
+        }
         query("INSERT INTO " + table + " (" + columns + ") SELECT " + values +
                   " FROM jsonb_populate_record(NULL::" + table + ", $1::jsonb) r",
-              {text_of(row), owner});
+              {json_text(row), arguments.name, owner, mapping});
     });
     try_out(extension, arguments.name);
-    return text_of(row["columns"]);
+    return mapping;
 }
 
 // `reset`: names of options that go back to their default.
@@ -209,6 +216,11 @@ void alter(const Arguments& arguments, const std::set<std::string>& reset) {
     };
     for (const auto& [option, value] : changes.items())
         assign(option, "r." + option);
+    std::optional<std::string> mapping;
+    if (arguments.options[kColumns]) {
+        mapping = arguments.options[kColumns];
+        assign("columns", "$3::jsonb");
+    }
     for (const auto& option : reset) {
         const bool known = std::find(std::begin(kOptions), std::end(kOptions), option) != std::end(kOptions);
         if (!known || !has_default(option))
@@ -227,7 +239,7 @@ void alter(const Arguments& arguments, const std::set<std::string>& reset) {
         const std::string table = extension.table("sqs_ingest_pipeline");
         query("UPDATE " + table + " p SET " + assignments + " FROM (SELECT r.* FROM " + table +
                   " t, jsonb_populate_record(t, $1::jsonb) r WHERE t.name = $2) r WHERE p.name = $2",
-              {text_of(changes), arguments.name});
+              {json_text(changes), arguments.name, mapping});
     });
     const auto pipeline = try_out(extension, arguments.name);
     if (enabled.count(arguments.name))

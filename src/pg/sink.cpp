@@ -425,7 +425,8 @@ std::int64_t Sink::insert_bisecting(const std::vector<Delivery>& batch, const st
 
 // Where the column's own type does not take a value, its field is named: the database's error does not say.
 Refused Sink::blame(const Delivery& delivery, std::size_t position, const ErrorReport& report) {
-    Refused refused{position, report, {Reason::row_error, report.column, sqlstate_text(report.sqlstate)}};
+    Refused refused{
+        position, report, {Reason::row_error, utf8_of(report.column), sqlstate_text(report.sqlstate)}};
     for (const auto& row : std::get<Rows>(delivery.content))
         for (std::size_t i = 0; i < declared_.size(); ++i) {
             const int refusal = row.values[i] ? refusal_of(*row.values[i], declared_[i]) : 0;
@@ -483,7 +484,8 @@ void Sink::insert_dead_letters(const std::vector<Delivery>& batch, const Positio
     struct DeadLetter {
         const Message* message;
         const char* reason;
-        std::string_view field, sqlstate, constraint;
+        std::string field;
+        std::string_view sqlstate, constraint;
         std::string redacted, sealed, metadata;
     };
     std::vector<DeadLetter> letters;
@@ -501,13 +503,13 @@ void Sink::insert_dead_letters(const std::vector<Delivery>& batch, const Positio
     for (const auto position : rejected) {
         const auto& rejection = std::get<Rejection>(batch[position].content);
         auto& letter = add(batch[position].message, rejection.reason);
-        letter.field = rejection.field;
+        letter.field = server_text_of(rejection.field);
         letter.sqlstate = rejection.sqlstate;
     }
     for (const auto& one : refused) {
         auto& letter = add(batch[one.position].message, one.rejection.reason);
         letter.sqlstate = one.rejection.sqlstate;
-        letter.field = one.rejection.field;
+        letter.field = server_text_of(one.rejection.field);
         letter.constraint = one.report.constraint;
     }
     if (letters.empty())
@@ -531,7 +533,7 @@ void Sink::insert_dead_letters(const std::vector<Delivery>& batch, const Positio
             timestamp_array(letters.size(), [&](std::size_t i) { return ledger_time(*letters[i].message); }),
             int4_array(letters.size(), [&](std::size_t i) { return letters[i].message->receive_count; }),
             texts([](const DeadLetter& letter) { return std::string_view(letter.reason); }),
-            texts([](const DeadLetter& letter) { return letter.field; }, server_text_datum),
+            texts([](const DeadLetter& letter) { return std::string_view(letter.field); }, server_text_datum),
             texts([](const DeadLetter& letter) { return letter.sqlstate; }),
             texts([](const DeadLetter& letter) { return letter.constraint; }, server_text_datum),
             texts([](const DeadLetter& letter) { return std::string_view(letter.redacted); }),
