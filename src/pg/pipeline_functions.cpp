@@ -3,6 +3,7 @@
 // What they write is one row of sqs_ingest_pipeline, which the workers are configured by; the launcher finds
 // out when the transaction commits. Before that everything is tried that can be tried without the queue.
 #include "pg/as_pipeline_owner.h"
+#include "pg/commit_effects.h"
 #include "pg/control.h"
 #include "pg/dead_letters.h"
 #include "pg/encoding.h"
@@ -199,6 +200,7 @@ std::string create(const Arguments& arguments) {
               {json_text(row), arguments.name, owner, mapping});
     });
     try_out(extension, arguments.name);
+    forget_at_commit(arguments.name); // what another one of that name has left, however it went
     return mapping;
 }
 
@@ -246,18 +248,6 @@ void alter(const Arguments& arguments, const std::set<std::string>& reset) {
         require_free_queue(pipeline, enabled);
 }
 
-// The next pipeline of that name starts from nothing.
-void forget_statistics(const std::string& name) {
-    if (!shared_state())
-        return;
-    StateLock lock;
-    if (auto* entry = find_pipeline(MyDatabaseId, name.c_str())) {
-        reset_counters(*entry);
-        entry->last_error = {};
-        entry->last_poll = 0;
-    }
-}
-
 void drop(const std::string& name, bool cascade) {
     const auto extension = lock_extension();
     SpiConnection spi;
@@ -283,7 +273,7 @@ void drop(const std::string& name, bool cascade) {
     }
     query("DELETE FROM " + extension.table("sqs_ingest_ledger") + " WHERE pipeline = $1", {name});
     query("DELETE FROM " + extension.table("sqs_ingest_pipeline") + " WHERE name = $1", {name});
-    forget_statistics(name);
+    forget_at_commit(name.c_str());
 }
 
 } // namespace

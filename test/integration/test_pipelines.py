@@ -8,6 +8,7 @@ import pytest
 from harness import Database, wait_until
 from pipeline import assert_counters_add_up, other_db_fixture, stop_soon  # noqa: F401
 from pipelines import Pipelines, make_proxy_fixture, pipelines_fixture  # noqa: F401
+from proxy import error, short_polls
 from redelivery import Handouts
 
 MAPPING = [{"column": "id", "from": "/id", "required": True}, {"column": "note", "from": "/note"}]
@@ -659,6 +660,57 @@ def test_the_table_can_go_with_its_pipeline_in_one_transaction(t):
         session.execute("DROP TABLE t")
         session.commit()
     assert t.db.value("SELECT sqs_ingest_status()") == {}
+
+
+def test_after_a_drop_nothing_of_it_is_shown_to_the_next_owner_of_its_name(t, pipelines):
+    db = t.db
+    t.start()
+    t.queue.send(events([1]))
+    t.wait_until_ingested(1)
+    pipelines.proxy.pass_on("ReceiveMessage")
+    pipelines.proxy.on("ReceiveMessage", error("AccessDenied"), times=1).on("ReceiveMessage", short_polls)
+    t.queue.send(events([2]))
+    before = t.wait_for(last_error=lambda said: said, protocol="json", credentials=lambda said: said)
+    assert t.queue.url in before["queue_url"] and t.queue.url in before["last_error"]
+    db.sql("SELECT sqs_ingest_drop_pipeline(%s)", [t.name])
+    owner = pipelines.owner()
+    db.sql(f"CREATE TABLE theirs (id integer, note text); ALTER TABLE theirs OWNER TO {owner}")
+    again = pipelines("theirs", MAPPING, name=t.name, user=owner)
+    after = again.stat()
+    assert after["queue_url"] == again.queue.url
+    assert [after[name] for name in ("protocol", "credentials", "last_error", "last_error_at", "last_poll_at", "messages_per_second")] == [
+        None, None, None, None, None, 0]
+    assert after["stats_since"] > before["stats_since"]
+    assert not after["lag_seconds"] and after["received"] == after["deleted"] == after["bytes"] == 0
+    db.sql(f"UPDATE sqs_ingest_pipeline SET queue_url = NULL WHERE name = '{t.name}'")
+    assert again.stat()["queue_url"] is None
+
+
+def test_a_drop_that_is_rolled_back_leaves_the_statistics(t):
+    t.start()
+    t.queue.send(events([1, 2]))
+    before = t.wait_until_ingested(2)
+    with t.db.connect(autocommit=False) as session:
+        session.execute("SELECT sqs_ingest_drop_pipeline(%s)", [t.name])
+        session.rollback()
+        session.execute("SAVEPOINT s")
+        session.execute("SELECT sqs_ingest_drop_pipeline(%s)", [t.name])
+        session.execute("ROLLBACK TO s")
+        session.commit()
+    after = t.stat()
+    assert {name: after[name] for name in ("received", "inserted", "deleted", "stats_since", "queue_url", "protocol", "credentials")} == {
+        name: before[name] for name in ("received", "inserted", "deleted", "stats_since", "queue_url", "protocol", "credentials")}
+    t.queue.send(events([3]))
+    t.wait_until_ingested(3)
+
+
+def test_a_stopped_pipeline_shows_the_queue_that_it_was_altered_to(t, pipelines):
+    t.start()
+    t.wait_for(state="idle")
+    t.stop()
+    other = pipelines.queue()
+    t.alter(queue_url=other.url)
+    assert t.stat()["queue_url"] == other.url
 
 
 # -- forget and check, for every pipeline -----------------------------------------------------------------------------
