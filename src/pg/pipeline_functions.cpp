@@ -248,29 +248,36 @@ void alter(const Arguments& arguments, const std::set<std::string>& reset) {
         require_free_queue(pipeline, enabled);
 }
 
+void require_no_dead_letters(const Extension& extension, const std::string& name) {
+    AsExtensionOwner as_owner(extension);
+    const std::string of_it = " FROM " + extension.table("sqs_ingest_dead_letter") + " WHERE pipeline = $1";
+    if (query("SELECT" + of_it + " LIMIT 1", {name}).empty())
+        return;
+    const auto left = query("SELECT count(*)::text" + of_it, {name});
+    throw make_error(
+        ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+        "pipeline \"" + name + "\" has " + *left.front()[0] + " dead letters",
+        "sqs_ingest_redrive() or sqs_ingest_purge() them first, or drop it with cascade => true: "
+        "then they are lost.");
+}
+
 void drop(const std::string& name, bool cascade) {
     const auto extension = lock_extension();
     SpiConnection spi;
     lock_enabled_pipelines(); // before the look at whose it is
     require_own_pipeline(require_pipeline(extension, name));
+    if (!cascade)
+        require_no_dead_letters(extension, name); // before its workers are stopped for nothing
     if (!stop_pipeline(name))
         throw make_error(ERRCODE_OBJECT_IN_USE,
                          "the workers of pipeline \"" + name + "\" are still finishing",
                          "They may wait for a lock that this transaction holds, or for a standby. Run "
                          "sqs_ingest_stop() and wait until sqs_ingest_status() shows none, then drop it.");
+    if (!cascade)
+        require_no_dead_letters(extension, name); // the workers' last ones
     AsExtensionOwner as_owner(extension);
-    const std::string letters = extension.table("sqs_ingest_dead_letter");
-    if (cascade) {
-        query("DELETE FROM " + letters + " WHERE pipeline = $1", {name});
-    } else {
-        const auto left = query("SELECT count(*)::text FROM " + letters + " WHERE pipeline = $1", {name});
-        if (*left.front()[0] != "0")
-            throw make_error(
-                ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
-                "pipeline \"" + name + "\" has " + *left.front()[0] + " dead letters",
-                "sqs_ingest_redrive() or sqs_ingest_purge() them first, or drop it with cascade => true: "
-                "then they are lost.");
-    }
+    if (cascade)
+        query("DELETE FROM " + extension.table("sqs_ingest_dead_letter") + " WHERE pipeline = $1", {name});
     query("DELETE FROM " + extension.table("sqs_ingest_ledger") + " WHERE pipeline = $1", {name});
     query("DELETE FROM " + extension.table("sqs_ingest_pipeline") + " WHERE name = $1", {name});
     forget_at_commit(name.c_str());

@@ -631,8 +631,11 @@ def test_drop_that_is_refused_leaves_it_running(t):
     t.start()
     t.queue.send(["no json"])
     t.wait_for(deleted=1)
+    workers = t.cluster.pids("sqs_ingest worker", t.db.name)
+    assert workers
     with pytest.raises(psycopg.errors.DependentObjectsStillExist):
         t.db.sql("SELECT sqs_ingest_drop_pipeline(%s)", [t.name])
+    assert t.cluster.pids("sqs_ingest worker", t.db.name) == workers
     t.queue.send(events([1]))
     t.wait_until_ingested(2)
 
