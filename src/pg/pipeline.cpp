@@ -164,14 +164,18 @@ std::optional<Obstacle> resolve_queue(Pipeline& pipeline, const Settings& settin
 
 } // namespace
 
-std::optional<PipelineRow> read_pipeline(const Extension& extension, const std::string& name) {
+std::optional<PipelineRow> read_pipeline(const Extension& extension, const std::string& name, RowLock lock) {
+    const char* locking = lock == RowLock::stays  ? " FOR KEY SHARE OF p"
+                          : lock == RowLock::goes ? " FOR UPDATE OF p"
+                                                  : "";
     std::vector<TextRow> cells;
     {
         AsExtensionOwner as_owner(extension);
         // By name, since an older version of the extension has fewer columns.
         cells = query("SELECT e.key, e.value FROM " + extension.table("sqs_ingest_pipeline") +
                           " p, jsonb_each_text(to_jsonb(p) - 'created_at' ||"
-                          " jsonb_build_object('owner', p.owner::oid::text)) e WHERE p.name = $1",
+                          " jsonb_build_object('owner', p.owner::oid::text)) e WHERE p.name = $1" +
+                          locking,
                       {name});
     }
     if (cells.empty())

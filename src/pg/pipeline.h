@@ -39,7 +39,13 @@ struct PipelineRow {
 };
 
 // Needs an SPI connection. Empty: there is no such pipeline.
-std::optional<PipelineRow> read_pipeline(const Extension& extension, const std::string& name);
+enum class RowLock {
+    none,
+    stays, // until the transaction ends nobody can delete the row; it can be changed
+    goes   // it waits for those who want it to stay, and keeps others away
+};
+std::optional<PipelineRow> read_pipeline(const Extension& extension, const std::string& name,
+                                         RowLock lock = RowLock::none);
 PipelineRow require_pipeline(const Extension& extension, const std::string& name); // throws PgError
 
 // What becomes of a message that cannot become a row.

@@ -273,8 +273,9 @@ void drop(const std::string& name, bool cascade) {
                          "the workers of pipeline \"" + name + "\" are still finishing",
                          "They may wait for a lock that this transaction holds, or for a standby. Run "
                          "sqs_ingest_stop() and wait until sqs_ingest_status() shows none, then drop it.");
+    read_pipeline(extension, name, RowLock::goes); // a drain writes no more under this name
     if (!cascade)
-        require_no_dead_letters(extension, name); // the workers' last ones
+        require_no_dead_letters(extension, name); // what was written last
     AsExtensionOwner as_owner(extension);
     if (cascade)
         query("DELETE FROM " + extension.table("sqs_ingest_dead_letter") + " WHERE pipeline = $1", {name});
