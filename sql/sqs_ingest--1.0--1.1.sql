@@ -164,7 +164,7 @@ CREATE OR REPLACE VIEW @extschema@.pg_stat_sqs_ingest WITH (security_barrier) AS
                 WHEN s.pipeline IS NULL THEN 'Run sqs_ingest_start() to enable it.'
                 ELSE s.hint END AS hint,
            COALESCE(s.workers, '[]') AS workers,
-           COALESCE(NULLIF(s.queue_url, ''), p.queue_url,
+           COALESCE(p.queue_url, NULLIF(s.queue_url, ''),
                     NULLIF(pg_catalog.current_setting('sqs_ingest.queue_url', true), '')) AS queue_url,
            p.target,
            COALESCE(s.received, 0) AS received,

@@ -320,12 +320,13 @@ Previewed preview_columns(const Pipeline& pipeline, const TargetColumns& target,
                 outcome.rejected = reason_of_refusal(refusal);
             if (outcome.rejected && !result.rejected)
                 result.rejected = Rejection{*outcome.rejected, rule.field()};
-            auto& told = columns[rule.column];
+            const std::string column = utf8_of(rule.column);
+            auto& told = columns[column];
             told["from"] = outcome.source.empty() ? nlohmann::json() : nlohmann::json(outcome.source);
             if (outcome.rejected)
                 told["rejected"] = to_string(*outcome.rejected);
             else
-                told["value"] = row[rule.column] = cell_json(target.types[i], outcome.value);
+                told["value"] = row[column] = cell_json(target.types[i], outcome.value);
         }
         result.rows.push_back(std::move(row));
         result.columns.push_back(std::move(columns));

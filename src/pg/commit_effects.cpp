@@ -19,6 +19,12 @@ struct Hold {
 constexpr int kMaxHolds = kMaxPipelines;
 Hold holds[kMaxHolds];
 int holds_count = 0;
+struct Forgotten {
+    NameData name;
+    SubTransactionId subtransaction; // that wants it forgotten
+};
+Forgotten forgotten[kMaxPipelines];
+int forgotten_count = 0;
 bool look_again = false;
 object_access_hook_type previous_access_hook = nullptr;
 
@@ -41,6 +47,12 @@ void note_disabled(const char* name) {
     StateLock lock;
     if (auto* entry = find_pipeline(MyDatabaseId, name))
         entry->enabled = false;
+}
+
+void forget(const char* name) {
+    StateLock lock;
+    if (auto* entry = find_pipeline(MyDatabaseId, name))
+        forget_all_but_use(*entry);
 }
 
 void drop_hold(int i) {
@@ -73,7 +85,7 @@ bool end_subtransaction(int i, bool committed, SubTransactionId mine, SubTransac
 
 extern "C" {
 static void at_transaction_end(XactEvent event, void*) {
-    const bool pending = holds_count > 0 || look_again;
+    const bool pending = holds_count > 0 || forgotten_count > 0 || look_again;
     if (!pending)
         return;
     switch (event) {
@@ -91,6 +103,9 @@ static void at_transaction_end(XactEvent event, void*) {
                 note_disabled(NameStr(holds[0].name));
             drop_hold(0);
         }
+        for (int i = 0; event == XACT_EVENT_COMMIT && i < forgotten_count; ++i)
+            forget(NameStr(forgotten[i].name));
+        forgotten_count = 0;
         // After an abort too: the hold may have ended workers that are wanted again.
         wake_launcher(event == XACT_EVENT_COMMIT);
         look_again = false;
@@ -104,9 +119,18 @@ static void at_transaction_end(XactEvent event, void*) {
 static void at_subtransaction_end(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void*) {
     if (event != SUBXACT_EVENT_ABORT_SUB && event != SUBXACT_EVENT_COMMIT_SUB)
         return;
+    const bool committed = event == SUBXACT_EVENT_COMMIT_SUB;
+    for (int i = forgotten_count - 1; i >= 0; --i) {
+        if (forgotten[i].subtransaction != mine)
+            continue;
+        if (committed)
+            forgotten[i].subtransaction = parent;
+        else
+            forgotten[i] = forgotten[--forgotten_count];
+    }
     bool wanted_again = false;
     for (int i = holds_count - 1; i >= 0; --i)
-        wanted_again |= end_subtransaction(i, event == SUBXACT_EVENT_COMMIT_SUB, mine, parent);
+        wanted_again |= end_subtransaction(i, committed, mine, parent);
     if (wanted_again)
         wake_launcher(false);
 }
@@ -141,6 +165,23 @@ void register_commit_effects() {
 
 void look_again_at_commit() {
     look_again = true;
+}
+
+void forget_at_commit(const char* name) {
+    {
+        StateLock lock(LW_SHARED);
+        if (!shared_state() || !find_pipeline(MyDatabaseId, name))
+            return;
+    }
+    for (int i = 0; i < forgotten_count; ++i)
+        if (strcmp(NameStr(forgotten[i].name), name) == 0)
+            return;
+    if (forgotten_count == kMaxPipelines)
+        throw make_error(ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                         "too many pipelines are made or dropped in one transaction",
+                         "Do it in several transactions.");
+    namestrcpy(&forgotten[forgotten_count].name, name);
+    forgotten[forgotten_count++].subtransaction = GetCurrentSubTransactionId();
 }
 
 void hold_pipeline(const char* name) {

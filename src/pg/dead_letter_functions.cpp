@@ -41,11 +41,13 @@ void keep(const Extension& extension, const DeadLetter& letter, const Rejection&
     };
     // Under today's primary key.
     const std::string sealed = seal(keyring, letter.message.message_id, letter.message.body);
-    std::vector<std::optional<std::string>> parameters{
-        std::to_string(letter.id), to_string(rejection.reason),
-        text(rejection.field),     text(rejection.sqlstate),
-        text(constraint),          redact(how, &keyring, letter.message),
-        hex(as_bytes(sealed))};
+    std::vector<std::optional<std::string>> parameters{std::to_string(letter.id),
+                                                       to_string(rejection.reason),
+                                                       text(server_text_of(rejection.field)),
+                                                       text(rejection.sqlstate),
+                                                       text(constraint),
+                                                       redact(how, &keyring, letter.message),
+                                                       hex(as_bytes(sealed))};
     std::string metadata;
     if (const auto sealed_too = sealed_metadata(keyring, letter.message, rejection.reason);
         !sealed_too.empty() && keeps_metadata(extension)) {

@@ -54,6 +54,9 @@ class Tally {
 
     PipelineEntry& entry() { return turn_; }
 
+    // The pipeline of that name is not the one that was drained.
+    void keep_to_itself() { shared_ = false; }
+
     // True: something was counted since the last time. What was received counts when it is known what became
     // of it, so that the counters add up at any moment.
     bool hand_over() {
@@ -62,7 +65,8 @@ class Tally {
                              counted(turn_, Counter::dead_letters) + counted(turn_, Counter::discarded) +
                              counted(turn_, Counter::released);
         set(Counter::received, settled);
-        add_to_shared_entry(turn_);
+        if (shared_)
+            add_to_shared_entry(turn_);
         bool news = false;
         for (int i = 0; i < kCounters; ++i) {
             const auto n = counted(turn_, static_cast<Counter>(i));
@@ -88,6 +92,7 @@ class Tally {
     }
 
     PipelineEntry turn_, total_;
+    bool shared_ = true;
 };
 
 // The SQLSTATE of a trouble with the table; a trouble with the queue has the queue's own code.
@@ -189,6 +194,8 @@ void drain(const std::string& name, std::optional<std::int64_t> max_messages) {
     if (failed) {
         call_pg([] { SPI_rollback(); });
         give_back(ingest);
+        if (ingest.pipeline_is_gone())
+            tally.keep_to_itself();
         tally.hand_over();
         if (!failure.detail[0])
             strlcpy(failure.detail, ("Before it stopped: " + tally.so_far() + ".").c_str(),

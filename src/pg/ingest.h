@@ -45,6 +45,9 @@ class Ingest {
     };
     std::optional<Stuck> stuck() const;
 
+    // It ended for this: what was counted since is nobody's.
+    bool pipeline_is_gone() const { return sink_.pipeline_is_gone(); }
+
     // Gives back what was not written, without touching the database: after an error. Then stopped().
     void abandon(Instant now);
 

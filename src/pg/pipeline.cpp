@@ -1,6 +1,7 @@
 #include "pg/pipeline.h"
 
 #include "core/policy/fault.h"
+#include "pg/encoding.h"
 #include "pg/spi.h"
 
 extern "C" {
@@ -120,8 +121,9 @@ std::optional<Obstacle> resolve_options(Pipeline& pipeline) {
     pipeline.on_invalid = *on_invalid;
     pipeline.on_conflict = *on_conflict;
     if (row.conflict_columns)
-        for (const auto& column : nlohmann::json::parse(*row.conflict_columns, nullptr, false))
-            pipeline.conflict_columns.push_back(column.is_string() ? column.get<std::string>() : "");
+        for (const auto& column : nlohmann::json::parse(utf8_of(*row.conflict_columns), nullptr, false))
+            pipeline.conflict_columns.push_back(column.is_string() ? server_text_of(column.get<std::string>())
+                                                                   : "");
     if (pipeline.on_conflict == OnConflict::update)
         for (const auto& key : pipeline.conflict_columns)
             if (!pipeline.mapping.has_column(key))
@@ -167,14 +169,18 @@ SqsClientOptions client_options(const Pipeline& pipeline) {
             pipeline.credentials, pipeline.http,     protocol_setting(pipeline.row.protocol)};
 }
 
-std::optional<PipelineRow> read_pipeline(const Extension& extension, const std::string& name) {
+std::optional<PipelineRow> read_pipeline(const Extension& extension, const std::string& name, RowLock lock) {
+    const char* locking = lock == RowLock::stays  ? " FOR KEY SHARE OF p"
+                          : lock == RowLock::goes ? " FOR UPDATE OF p"
+                                                  : "";
     std::vector<TextRow> cells;
     {
         AsExtensionOwner as_owner(extension);
         // By name, since an older version of the extension has fewer columns.
         cells = query("SELECT e.key, e.value FROM " + extension.table("sqs_ingest_pipeline") +
                           " p, jsonb_each_text(to_jsonb(p) - 'created_at' ||"
-                          " jsonb_build_object('owner', p.owner::oid::text)) e WHERE p.name = $1",
+                          " jsonb_build_object('owner', p.owner::oid::text)) e WHERE p.name = $1" +
+                          locking,
                       {name});
     }
     if (cells.empty())
@@ -266,11 +272,14 @@ Result<Pipeline, Obstacle> resolve(const PipelineRow& row, const Settings& setti
         if (auto obstacle = resolve_queue(pipeline, settings))
             return std::move(*obstacle);
 
-    auto mapping = parse_mapping(row.columns, row.each.value_or(""));
+    auto mapping = parse_mapping(utf8_of(row.columns), utf8_of(row.each.value_or("")));
     if (!mapping.ok())
-        return Obstacle{"the columns of pipeline \"" + row.name + "\" cannot be read: " + mapping.error(),
+        return Obstacle{"the columns of pipeline \"" + row.name +
+                            "\" cannot be read: " + server_text_of(mapping.error()),
                         "Correct the pipeline's columns: docs/pipelines.md lists what they can say."};
     pipeline.mapping = std::move(mapping).value();
+    for (auto& rule : pipeline.mapping.columns)
+        rule.column = server_text_of(rule.column);
     const auto method = parse_mask_method(row.mask_method);
     if (!method)
         return Obstacle{"pipeline \"" + row.name + "\" has the unknown masking method \"" + row.mask_method +

@@ -40,7 +40,13 @@ struct PipelineRow {
 };
 
 // Needs an SPI connection. Empty: there is no such pipeline.
-std::optional<PipelineRow> read_pipeline(const Extension& extension, const std::string& name);
+enum class RowLock {
+    none,
+    stays, // until the transaction ends nobody can delete the row; it can be changed
+    goes   // it waits for those who want it to stay, and keeps others away
+};
+std::optional<PipelineRow> read_pipeline(const Extension& extension, const std::string& name,
+                                         RowLock lock = RowLock::none);
 PipelineRow require_pipeline(const Extension& extension, const std::string& name); // throws PgError
 
 // What becomes of a message that cannot become a row.
@@ -63,7 +69,7 @@ struct Pipeline {
     std::string queue_url;
     std::optional<Url> endpoint; // empty: what AWS's variables and files say, else the queue URL's host
     std::string region; // empty: neither setting nor the queue's host says; environment or profile may
-    Mapping mapping;
+    Mapping mapping;    // its columns' names in the database's encoding, all else in UTF-8
     MaskMethod mask_method;
     Envelope envelope = Envelope::none;
     BodyEncoding encoding = BodyEncoding::plain;

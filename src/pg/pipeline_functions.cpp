@@ -3,8 +3,10 @@
 // What they write is one row of sqs_ingest_pipeline, which the workers are configured by; the launcher finds
 // out when the transaction commits. Before that everything is tried that can be tried without the queue.
 #include "pg/as_pipeline_owner.h"
+#include "pg/commit_effects.h"
 #include "pg/control.h"
 #include "pg/dead_letters.h"
+#include "pg/encoding.h"
 #include "pg/json_text.h"
 #include "pg/keyring.h"
 #include "pg/preconditions.h"
@@ -57,21 +59,25 @@ struct Arguments {
     Oid target; // invalid: none was given
 };
 
-// As jsonb_populate_record() takes them: text for everything but JSON.
+// As jsonb_populate_record() takes them, without the mapping, which stays the text that it is: its numbers
+// have more digits than a double.
 json changes_of(const Arguments& arguments) {
     json changes = json::object();
     for (int i = 0; i < kOptionCount; ++i)
-        if (arguments.options[i])
-            changes[kOptions[i]] =
-                i == kColumns ? json::parse(arguments.options[i]) : json(arguments.options[i]);
+        if (arguments.options[i] && i != kColumns)
+            changes[kOptions[i]] = utf8_of(arguments.options[i]);
     if (OidIsValid(arguments.target))
-        changes[kOptions[kTarget]] = qualified_name_of(arguments.target);
+        changes[kOptions[kTarget]] = utf8_of(qualified_name_of(arguments.target));
     return changes;
 }
 
-// Plain text of JSON in the database's encoding, as it came from there.
-std::string text_of(const json& value) {
-    return value.dump(-1, ' ', false, json::error_handler_t::replace);
+// The launcher reads names in JSON, and without a database: without an encoding.
+void require_readable_name(const char* name) {
+    if (pg_verify_mbstr(PG_UTF8, name, static_cast<int>(strlen(name)), true))
+        return;
+    throw make_error(ERRCODE_INVALID_NAME,
+                     "the name of a pipeline must be ASCII in a database whose encoding is not UTF8",
+                     "Choose another name. Tables and columns can have theirs.");
 }
 
 bool has_default(std::string_view option) {
@@ -156,6 +162,7 @@ void explaining_refusals(F f) {
 }
 
 std::string create(const Arguments& arguments) {
+    require_readable_name(arguments.name);
     const auto extension = lock_extension();
     SpiConnection spi;
     lock_enabled_pipelines(); // one at a time: the table's trigger grants
@@ -165,34 +172,36 @@ std::string create(const Arguments& arguments) {
                        std::string("Choose another name, or let a superuser call sqs_ingest_purge('") +
                            arguments.name + "', older_than => '0').");
     json row = changes_of(arguments);
-    if (!row.contains("columns")) {
+    std::string mapping;
+    if (arguments.options[kColumns]) {
+        mapping = arguments.options[kColumns];
+    } else {
         const auto inferred = mapping_of_table(arguments.target);
-        row["columns"] = json::parse(inferred.columns);
+        mapping = inferred.columns;
         if (!inferred.left_out.empty())
             call_pg([&] {
                 ereport(NOTICE, (errmsg("columns left to the database, which fills them: %s",
                                         inferred.left_out.c_str())));
             });
     }
-    row["name"] = arguments.name;
     if (!row.contains("mask_method"))
         row["mask_method"] = to_string(current_settings().mask_method);
     explaining_refusals([&] {
         const std::string owner = std::to_string(GetUserId());
         AsExtensionOwner as_owner(extension);
         const std::string table = extension.table("sqs_ingest_pipeline");
-        std::string columns = "name, owner", values = "r.name, $2::oid::regrole";
-        for (const auto& [option, value] : row.items())
-            if (option != "name") {
-                columns += ", " + option;
-                values += ", r." + option;
-            }
+        std::string columns = "name, owner, columns", values = "$2, $3::oid::regrole, $4::jsonb";
+        for (const auto& [option, value] : row.items()) {
+            columns += ", " + option;
+            values += ", r." + option;
+        }
         query("INSERT INTO " + table + " (" + columns + ") SELECT " + values +
                   " FROM jsonb_populate_record(NULL::" + table + ", $1::jsonb) r",
-              {text_of(row), owner});
+              {json_text(row), arguments.name, owner, mapping});
     });
     try_out(extension, arguments.name);
-    return text_of(row["columns"]);
+    forget_at_commit(arguments.name); // what another one of that name has left, however it went
+    return mapping;
 }
 
 // `reset`: names of options that go back to their default.
@@ -209,6 +218,11 @@ void alter(const Arguments& arguments, const std::set<std::string>& reset) {
     };
     for (const auto& [option, value] : changes.items())
         assign(option, "r." + option);
+    std::optional<std::string> mapping;
+    if (arguments.options[kColumns]) {
+        mapping = arguments.options[kColumns];
+        assign("columns", "$3::jsonb");
+    }
     for (const auto& option : reset) {
         const bool known = std::find(std::begin(kOptions), std::end(kOptions), option) != std::end(kOptions);
         if (!known || !has_default(option))
@@ -227,23 +241,24 @@ void alter(const Arguments& arguments, const std::set<std::string>& reset) {
         const std::string table = extension.table("sqs_ingest_pipeline");
         query("UPDATE " + table + " p SET " + assignments + " FROM (SELECT r.* FROM " + table +
                   " t, jsonb_populate_record(t, $1::jsonb) r WHERE t.name = $2) r WHERE p.name = $2",
-              {text_of(changes), arguments.name});
+              {json_text(changes), arguments.name, mapping});
     });
     const auto pipeline = try_out(extension, arguments.name);
     if (enabled.count(arguments.name))
         require_free_queue(pipeline, enabled);
 }
 
-// The next pipeline of that name starts from nothing.
-void forget_statistics(const std::string& name) {
-    if (!shared_state())
+void require_no_dead_letters(const Extension& extension, const std::string& name) {
+    AsExtensionOwner as_owner(extension);
+    const std::string of_it = " FROM " + extension.table("sqs_ingest_dead_letter") + " WHERE pipeline = $1";
+    if (query("SELECT" + of_it + " LIMIT 1", {name}).empty())
         return;
-    StateLock lock;
-    if (auto* entry = find_pipeline(MyDatabaseId, name.c_str())) {
-        reset_counters(*entry);
-        entry->last_error = {};
-        entry->last_poll = 0;
-    }
+    const auto left = query("SELECT count(*)::text" + of_it, {name});
+    throw make_error(
+        ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+        "pipeline \"" + name + "\" has " + *left.front()[0] + " dead letters",
+        "sqs_ingest_redrive() or sqs_ingest_purge() them first, or drop it with cascade => true: "
+        "then they are lost.");
 }
 
 void drop(const std::string& name, bool cascade) {
@@ -251,27 +266,22 @@ void drop(const std::string& name, bool cascade) {
     SpiConnection spi;
     lock_enabled_pipelines(); // before the look at whose it is
     require_own_pipeline(require_pipeline(extension, name));
+    if (!cascade)
+        require_no_dead_letters(extension, name); // before its workers are stopped for nothing
     if (!stop_pipeline(name))
         throw make_error(ERRCODE_OBJECT_IN_USE,
                          "the workers of pipeline \"" + name + "\" are still finishing",
                          "They may wait for a lock that this transaction holds, or for a standby. Run "
                          "sqs_ingest_stop() and wait until sqs_ingest_status() shows none, then drop it.");
+    read_pipeline(extension, name, RowLock::goes); // a drain writes no more under this name
+    if (!cascade)
+        require_no_dead_letters(extension, name); // what was written last
     AsExtensionOwner as_owner(extension);
-    const std::string letters = extension.table("sqs_ingest_dead_letter");
-    if (cascade) {
-        query("DELETE FROM " + letters + " WHERE pipeline = $1", {name});
-    } else {
-        const auto left = query("SELECT count(*)::text FROM " + letters + " WHERE pipeline = $1", {name});
-        if (*left.front()[0] != "0")
-            throw make_error(
-                ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
-                "pipeline \"" + name + "\" has " + *left.front()[0] + " dead letters",
-                "sqs_ingest_redrive() or sqs_ingest_purge() them first, or drop it with cascade => true: "
-                "then they are lost.");
-    }
+    if (cascade)
+        query("DELETE FROM " + extension.table("sqs_ingest_dead_letter") + " WHERE pipeline = $1", {name});
     query("DELETE FROM " + extension.table("sqs_ingest_ledger") + " WHERE pipeline = $1", {name});
     query("DELETE FROM " + extension.table("sqs_ingest_pipeline") + " WHERE name = $1", {name});
-    forget_statistics(name);
+    forget_at_commit(name.c_str());
 }
 
 } // namespace

@@ -191,6 +191,16 @@ void reset_counters(PipelineEntry& entry) {
     entry.stats_since = GetCurrentTimestamp();
 }
 
+void forget_all_but_use(PipelineEntry& entry) {
+    const NameData name = entry.name;
+    const bool enabled = entry.enabled;
+    const int holds = entry.holds;
+    initialise_entry(entry, entry.database, NameStr(name));
+    entry.enabled = enabled;
+    entry.holds = holds;
+    reset_counters(entry);
+}
+
 int live_workers(const PipelineEntry& entry, bool of_any_version) {
     int n = 0;
     for (int i = 0; i < state->slots_count; ++i) {

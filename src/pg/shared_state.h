@@ -146,7 +146,8 @@ class StateLock {
 // With state_lock() held:
 PipelineEntry* find_pipeline(Oid database, const char* name);           // nullptr: none
 PipelineEntry* find_or_create_pipeline(Oid database, const char* name); // nullptr: all entries are in use
-void reset_counters(PipelineEntry& entry); // to what is in hand, so that they still add up
+void reset_counters(PipelineEntry& entry);     // to what is in hand, so that they still add up
+void forget_all_but_use(PipelineEntry& entry); // as new, but for its holds and the workers that it still has
 int live_workers(const PipelineEntry& entry, bool of_any_version = true); // slots that are taken for it
 void ask_to_stop(WorkerSlot& slot);                                       // and wakes it
 void wake(pid_t pid);                                                     // sets a process's latch

@@ -286,6 +286,24 @@ void Sink::prepare() {
          TEXTARRAYOID, TEXTARRAYOID, BYTEAARRAYOID, BYTEAARRAYOID});
 }
 
+// A worker is replaced, and waited for by a drop. A session is neither: it looks in every transaction, before
+// it takes another lock. The row then stays as long as what is written under its name.
+void Sink::require_same_pipeline() {
+    if (host_ == Host::worker)
+        return;
+    const auto& mine = pipeline_.row;
+    const auto row = read_pipeline(extension_, mine.name, RowLock::stays);
+    pipeline_is_gone_ = !row || row->owner != mine.owner;
+    if (pipeline_is_gone_)
+        throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                         "pipeline \"" + mine.name + "\" was dropped, or has another owner",
+                         "What was not written goes back to the queue.");
+    if (row->everything != mine.everything)
+        throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                         "pipeline \"" + mine.name + "\" was altered",
+                         "What was not written goes back to the queue: CALL sqs_ingest_drain() again.");
+}
+
 // In every write: the plan names the table, and a stranger could have put another one in its place since.
 void Sink::lock_prepared_target() {
     if (lock_target(pipeline_) != target_)
@@ -302,6 +320,8 @@ void Sink::lock_prepared_target() {
 std::optional<WriteFault> Sink::probe() {
     try {
         Transaction transaction(host_, "sqs_ingest: checking the target table");
+        extension_ = require_extension(); // its schema can be renamed, its owner can change
+        require_same_pipeline();
         rehearse();
         record_keyring(extension_);
         transaction.commit();
@@ -333,6 +353,7 @@ Result<Written, WriteFault> Sink::write(const std::vector<Delivery>& batch, cons
 
 Written Sink::write_at_once(const std::vector<Delivery>& batch, const Keyring& keyring) {
     Transaction transaction(host_, "sqs_ingest: writing a batch");
+    require_same_pipeline();
     lock_prepared_target();
     Written written{std::vector<Fate>(batch.size(), Fate::duplicate)};
     Positions rows, rejected;
@@ -358,6 +379,7 @@ static std::size_t messages_with_rows(const std::vector<Delivery>& batch,
 Result<Written, WriteFault> Sink::write_with_care(const std::vector<Delivery>& batch, const Keyring& keyring,
                                                   bool blame_rows) {
     Transaction transaction(host_, "sqs_ingest: writing a batch, looking for bad rows");
+    require_same_pipeline();
     lock_prepared_target();
     insert_rows({}, nullptr, 0); // fails: the pipeline's fault
 
@@ -517,7 +539,8 @@ std::int64_t Sink::insert_bisecting(const std::vector<Delivery>& batch, const st
 
 // Where the column's own type does not take a value, its field is named: the database's error does not say.
 Refused Sink::blame(const Delivery& delivery, std::size_t position, const ErrorReport& report) {
-    Refused refused{position, report, {Reason::row_error, report.column, sqlstate_text(report.sqlstate)}};
+    Refused refused{
+        position, report, {Reason::row_error, utf8_of(report.column), sqlstate_text(report.sqlstate)}};
     for (const auto& row : std::get<Rows>(delivery.content))
         for (std::size_t i = 0; i < declared_.size(); ++i) {
             const int refusal = row.values[i] ? refusal_of(*row.values[i], declared_[i]) : 0;
@@ -575,7 +598,8 @@ void Sink::insert_dead_letters(const std::vector<Delivery>& batch, const Positio
     struct DeadLetter {
         const Message* message;
         const char* reason;
-        std::string_view field, sqlstate, constraint;
+        std::string field;
+        std::string_view sqlstate, constraint;
         std::string redacted, sealed, metadata;
     };
     std::vector<DeadLetter> letters;
@@ -593,13 +617,13 @@ void Sink::insert_dead_letters(const std::vector<Delivery>& batch, const Positio
     for (const auto position : rejected) {
         const auto& rejection = std::get<Rejection>(batch[position].content);
         auto& letter = add(batch[position].message, rejection.reason);
-        letter.field = rejection.field;
+        letter.field = server_text_of(rejection.field);
         letter.sqlstate = rejection.sqlstate;
     }
     for (const auto& one : refused) {
         auto& letter = add(batch[one.position].message, one.rejection.reason);
         letter.sqlstate = one.rejection.sqlstate;
-        letter.field = one.rejection.field;
+        letter.field = server_text_of(one.rejection.field);
         letter.constraint = one.report.constraint;
     }
     if (letters.empty())
@@ -623,7 +647,7 @@ void Sink::insert_dead_letters(const std::vector<Delivery>& batch, const Positio
             timestamp_array(letters.size(), [&](std::size_t i) { return ledger_time(*letters[i].message); }),
             int4_array(letters.size(), [&](std::size_t i) { return letters[i].message->receive_count; }),
             texts([](const DeadLetter& letter) { return std::string_view(letter.reason); }),
-            texts([](const DeadLetter& letter) { return letter.field; }, server_text_datum),
+            texts([](const DeadLetter& letter) { return std::string_view(letter.field); }, server_text_datum),
             texts([](const DeadLetter& letter) { return letter.sqlstate; }),
             texts([](const DeadLetter& letter) { return letter.constraint; }, server_text_datum),
             texts([](const DeadLetter& letter) { return std::string_view(letter.redacted); }),
@@ -640,6 +664,7 @@ void Sink::insert_dead_letters(const std::vector<Delivery>& batch, const Positio
 
 std::int64_t Sink::prune_ledger(TimestampTz sent_before) {
     Transaction transaction(host_, "sqs_ingest: removing old ledger entries");
+    require_same_pipeline();
     std::int64_t removed = 0;
     {
         AsExtensionOwner as_owner(extension_);
@@ -664,6 +689,7 @@ std::int64_t Sink::prune_ledger(TimestampTz sent_before) {
 
 std::optional<std::chrono::seconds> Sink::purge_dead_letters() {
     Transaction transaction(host_, "sqs_ingest: removing old dead letters");
+    require_same_pipeline();
     std::optional<std::chrono::seconds> next;
     {
         AsExtensionOwner as_owner(extension_);

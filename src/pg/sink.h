@@ -75,6 +75,9 @@ class Sink {
     // next one will be; empty: there is none.
     std::optional<std::chrono::seconds> purge_dead_letters();
 
+    // What a session was refused for: the pipeline was dropped, or is another role's.
+    bool pipeline_is_gone() const { return pipeline_is_gone_; }
+
   private:
     using Positions = std::vector<std::size_t>;
 
@@ -97,6 +100,7 @@ class Sink {
     Refused blame(const Delivery& delivery, std::size_t position, const ErrorReport& report);
     void insert_dead_letters(const std::vector<Delivery>& batch, const Positions& rejected,
                              const std::vector<Refused>& refused, const Keyring& keyring);
+    void require_same_pipeline();
     void prepare();
     void lock_prepared_target();
     void forget_plans();
@@ -106,6 +110,7 @@ class Sink {
     const Pipeline& pipeline_;
     Extension extension_;
     Host host_;
+    bool pipeline_is_gone_ = false;
     Transform transform_;
     std::vector<TargetColumns::Declared> declared_; // one per column
     TupleDesc shape_ = nullptr;                     // of the target when its columns were read

@@ -1,5 +1,7 @@
 #include "pg/table_mapping.h"
 
+#include "pg/encoding.h"
+#include "pg/json_text.h"
 #include "pg/pipeline.h"
 #include "pg/spi.h"
 
@@ -23,7 +25,7 @@ bool is_address(std::string_view field) {
     return field == "ip" || field == "ip_address" || field.ends_with("_ip") || field.ends_with("_ip_address");
 }
 
-json rule_of(const std::string& column, bool not_null) {
+json rule_of(const std::string& column, bool not_null) { // in UTF-8
     json rule{{"column", column}, {"from", pointer_to(column)}};
     if (column.starts_with(kMasked) && column.size() > kMasked.size()) {
         const auto field = std::string_view(column).substr(kMasked.size());
@@ -52,7 +54,7 @@ TableMapping mapping_of_table(Oid table) {
         if (*column[2] == "true")
             mapping.left_out += (mapping.left_out.empty() ? "" : ", ") + *column[0];
         else
-            rules.push_back(rule_of(*column[0], *column[1] == "true"));
+            rules.push_back(rule_of(utf8_of(*column[0]), *column[1] == "true"));
     }
     if (rules.empty())
         throw make_error(
@@ -60,7 +62,7 @@ TableMapping mapping_of_table(Oid table) {
             "table " + qualified_name_of(table) + " has no column that a message could fill",
             "Columns with a default, identity and generated columns are left to the database: name what "
             "is to be filled in columns.");
-    mapping.columns = rules.dump(-1, ' ', false, json::error_handler_t::replace);
+    mapping.columns = json_text(rules);
     return mapping;
 }
 

@@ -820,3 +820,81 @@ def test_server_that_is_stopped_fast_does_not_wait_for_the_queue(watched, proxy,
     assert time.monotonic() - began < 4
     assert isinstance(drain.end(), psycopg.OperationalError)
     watched.cluster.start()
+
+
+# -- a pipeline that changes under a drain ----------------------------------------------------------------------------
+
+
+def under_its_name(pipeline):
+    return pipeline.db.value("""SELECT (SELECT count(*) FROM sqs_ingest_ledger WHERE pipeline = %(name)s)
+                                     + (SELECT count(*) FROM sqs_ingest_dead_letter WHERE pipeline = %(name)s)""", {"name": pipeline.name})  # fmt: skip
+
+
+@pytest.fixture
+def half_way(watched, proxy, hold, running):
+    """(a drain that has written ten messages and waits for its queue, let_go()): it gets ten good and two bad ones then."""
+    proxy.on("ReceiveMessage", short_polls, times=1).on("ReceiveMessage", hold)
+    watched.queue.send(login_messages(10))
+    drain = running(watched)
+    assert hold.reached.wait(10)
+    wait_until(lambda: len(watched.rows()) == 10, 10, "the first batch is there")
+    wait_until(watched.queue.is_empty, 10, "and is deleted")
+    watched.queue.send([*map(json.dumps, login_messages(10, start=10)), "no json", "nor this"])
+    return drain, hold.let_go
+
+
+def assert_ended_by_the_change(pipeline, drain, message):
+    assert isinstance(drain.end(), psycopg.errors.ObjectNotInPrerequisiteState)
+    assert message in drain.error.diag.message_primary and drain.error.diag.message_hint
+    assert counts_in(drain.error.diag.message_detail)[1:] == (10, 0, 0)
+    assert pipeline.queue.counts() == (12, 0)
+    assert user_ids(pipeline) == users_of(login_messages(10))
+
+
+def test_a_drain_ends_when_its_pipeline_is_altered_and_loses_nothing(watched, half_way):
+    drain, let_go = half_way
+    watched.alter(columns=[{"column": "user_id", "from": "/user_id", "required": True}])
+    let_go()
+    assert_ended_by_the_change(watched, drain, "was altered")
+    assert watched.dead_letters() == [] and under_its_name(watched) == 10
+    assert_counters_add_up(watched.stat())
+    assert call(watched.db.connection)[1:] == (10, 0, 2)
+    assert [row["masked_ip"] is None for row in watched.rows()] == [False] * 10 + [True] * 10
+    assert_counters_add_up(watched.stat())
+
+
+def test_a_drain_ends_when_its_pipeline_is_dropped_and_leaves_nothing(watched, half_way):
+    drain, let_go = half_way
+    watched.db.sql("SELECT sqs_ingest_drop_pipeline(%s)", [watched.name])
+    assert under_its_name(watched) == 0
+    let_go()
+    assert_ended_by_the_change(watched, drain, "was dropped")
+    assert under_its_name(watched) == 0
+
+
+def test_a_drain_writes_nothing_for_the_next_owner_of_its_pipelines_name(watched, half_way):
+    drain, let_go = half_way
+    db, owner = watched.db, unique("owner")
+    db.sql("SELECT sqs_ingest_drop_pipeline(%s)", [watched.name])
+    db.sql(f"CREATE ROLE {owner} LOGIN; CREATE TABLE theirs (id integer); ALTER TABLE theirs OWNER TO {owner}")
+    function = db.value("SELECT oid::regprocedure::text FROM pg_proc WHERE proname = 'sqs_ingest_create_pipeline'")
+    db.sql(f"GRANT EXECUTE ON FUNCTION {function} TO {owner}")
+    with db.connect(owner) as session:
+        session.execute("SELECT sqs_ingest_create_pipeline(%s, 'https://sqs.us-east-1.amazonaws.com/123456789012/q', 'theirs')", [watched.name])
+    let_go()
+    assert_ended_by_the_change(watched, drain, "another owner")
+    assert under_its_name(watched) == 0
+    stat = watched.stat()
+    assert (stat["received"], stat["released"], stat["deleted"], stat["last_error"]) == (0, 0, 0, None)
+
+
+def test_a_drop_waits_for_the_batch_that_a_drain_writes(stopped, running):
+    sleep_at(stopped.db, "slow", 2)
+    stopped.queue.send([*map(json.dumps, [login_message(0, user_id="slow"), *login_messages(8, start=1)]), "no json", *["nor this"] * 30])
+    drain = running(stopped)
+    drain.wait_until_it_sleeps()
+    stopped.db.sql("SELECT sqs_ingest_drop_pipeline(%s, cascade => true)", [stopped.name])
+    assert "slow" in user_ids(stopped)
+    if drain.end():
+        assert "was dropped" in str(drain.error)
+    assert under_its_name(stopped) == 0

@@ -5,9 +5,10 @@ import threading
 import psycopg
 import psycopg.rows
 import pytest
-from harness import wait_until
+from harness import Database, wait_until
 from pipeline import assert_counters_add_up, other_db_fixture, stop_soon  # noqa: F401
 from pipelines import Pipelines, make_proxy_fixture, pipelines_fixture  # noqa: F401
+from proxy import error, short_polls
 from redelivery import Handouts
 
 MAPPING = [{"column": "id", "from": "/id", "required": True}, {"column": "note", "from": "/note"}]
@@ -644,8 +645,11 @@ def test_drop_that_is_refused_leaves_it_running(t):
     t.start()
     t.queue.send(["no json"])
     t.wait_for(deleted=1)
+    workers = t.cluster.pids("sqs_ingest worker", t.db.name)
+    assert workers
     with pytest.raises(psycopg.errors.DependentObjectsStillExist):
         t.db.sql("SELECT sqs_ingest_drop_pipeline(%s)", [t.name])
+    assert t.cluster.pids("sqs_ingest worker", t.db.name) == workers
     t.queue.send(events([1]))
     t.wait_until_ingested(2)
 
@@ -673,6 +677,57 @@ def test_the_table_can_go_with_its_pipeline_in_one_transaction(t):
         session.execute("DROP TABLE t")
         session.commit()
     assert t.db.value("SELECT sqs_ingest_status()") == {}
+
+
+def test_after_a_drop_nothing_of_it_is_shown_to_the_next_owner_of_its_name(t, pipelines):
+    db = t.db
+    t.start()
+    t.queue.send(events([1]))
+    t.wait_until_ingested(1)
+    pipelines.proxy.pass_on("ReceiveMessage")
+    pipelines.proxy.on("ReceiveMessage", error("AccessDenied"), times=1).on("ReceiveMessage", short_polls)
+    t.queue.send(events([2]))
+    before = t.wait_for(last_error=lambda said: said, protocol="json", credentials=lambda said: said)
+    assert t.queue.url in before["queue_url"] and t.queue.url in before["last_error"]
+    db.sql("SELECT sqs_ingest_drop_pipeline(%s)", [t.name])
+    owner = pipelines.owner()
+    db.sql(f"CREATE TABLE theirs (id integer, note text); ALTER TABLE theirs OWNER TO {owner}")
+    again = pipelines("theirs", MAPPING, name=t.name, user=owner)
+    after = again.stat()
+    assert after["queue_url"] == again.queue.url
+    assert [after[name] for name in ("protocol", "credentials", "last_error", "last_error_at", "last_poll_at", "messages_per_second")] == [
+        None, None, None, None, None, 0]
+    assert after["stats_since"] > before["stats_since"]
+    assert not after["lag_seconds"] and after["received"] == after["deleted"] == after["bytes"] == 0
+    db.sql(f"UPDATE sqs_ingest_pipeline SET queue_url = NULL WHERE name = '{t.name}'")
+    assert again.stat()["queue_url"] is None
+
+
+def test_a_drop_that_is_rolled_back_leaves_the_statistics(t):
+    t.start()
+    t.queue.send(events([1, 2]))
+    before = t.wait_until_ingested(2)
+    with t.db.connect(autocommit=False) as session:
+        session.execute("SELECT sqs_ingest_drop_pipeline(%s)", [t.name])
+        session.rollback()
+        session.execute("SAVEPOINT s")
+        session.execute("SELECT sqs_ingest_drop_pipeline(%s)", [t.name])
+        session.execute("ROLLBACK TO s")
+        session.commit()
+    after = t.stat()
+    assert {name: after[name] for name in ("received", "inserted", "deleted", "stats_since", "queue_url", "protocol", "credentials")} == {
+        name: before[name] for name in ("received", "inserted", "deleted", "stats_since", "queue_url", "protocol", "credentials")}
+    t.queue.send(events([3]))
+    t.wait_until_ingested(3)
+
+
+def test_a_stopped_pipeline_shows_the_queue_that_it_was_altered_to(t, pipelines):
+    t.start()
+    t.wait_for(state="idle")
+    t.stop()
+    other = pipelines.queue()
+    t.alter(queue_url=other.url)
+    assert t.stat()["queue_url"] == other.url
 
 
 # -- forget and check, for every pipeline -----------------------------------------------------------------------------
@@ -763,3 +818,98 @@ def test_a_redelivery(pipelines, ledger, on_conflict, rows, inserted):
     assert (stat["inserted"], stat["duplicates"], stat["dead_letters"]) == (inserted, 2 - inserted, 0)
     assert db.value("SELECT count(*) FROM sqs_ingest_ledger") == (1 if ledger else 0)
     assert pipeline.queue.is_empty()
+
+
+# -- exactly as it was said -------------------------------------------------------------------------------------------
+
+
+def stored_columns(pipeline):
+    return pipeline.db.value("SELECT columns::text FROM sqs_ingest_pipeline WHERE name = %s", [pipeline.name])
+
+
+@pytest.mark.parametrize("number", ["0.12345678901234567890", "12345678901234567890123"])
+def test_a_mapping_keeps_every_digit_of_its_numbers(pipelines, number):
+    db = pipelines.db
+    db.sql("CREATE TABLE t (id integer, fixed numeric, otherwise numeric)")
+    mapping = f"""[{{"column": "id", "from": "/id"}}, {{"column": "fixed", "constant": {number}}},
+                   {{"column": "otherwise", "from": "/gone", "default": {number}}}]"""
+    pipeline = pipelines("t", mapping)
+    stored = db.value("SELECT %s::jsonb::text", [mapping])
+    assert stored.count(number) == 2
+    assert stored_columns(pipeline) == stored
+    pipeline.alter(columns=json.dumps(MAPPING[:1]))
+    pipeline.alter(columns=mapping)
+    assert stored_columns(pipeline) == stored
+    answer = "SELECT sqs_ingest_create_pipeline('again', %s, 't', %s, region => 'us-east-1')::text"
+    assert db.value(answer, [pipeline.queue.url, mapping]) == stored
+    pipeline.queue.send([{"id": 1}])
+    pipeline.drain()
+    assert db.sql("SELECT fixed::text, otherwise::text FROM t") == [(number, number)]
+
+
+def test_a_mapping_with_a_number_that_no_double_holds_is_refused(pipelines):
+    pipelines.db.sql("CREATE TABLE t (fixed numeric)")
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="number_out_of_range") as refused:
+        pipelines("t", '[{"column": "fixed", "constant": 1e400}]')
+    assert refused.value.diag.message_hint
+
+
+@pytest.fixture
+def latin1(cluster, moto, make_proxy):
+    """Pipelines in a database whose encoding is LATIN1; its session speaks UTF-8."""
+    cluster.ensure_running()
+    db = Database(cluster, cluster.create_database(template="template0", encoding="LATIN1", locale="C"))
+    db.sql("SET client_encoding = 'UTF8'")
+    pipelines = Pipelines(db, moto, make_proxy(moto))
+    yield pipelines
+    cluster.ensure_running()
+    pipelines.stop()
+    cluster.drop_database(db.name)
+
+
+@pytest.mark.parametrize("columns", [
+    [{"column": "größe", "from": "/größe", "required": True}, {"column": "masked_straße", "from": "/straße", "steps": ["mask"]},
+     {"column": "Fuß", "constant": "süß"}],
+    None])  # fmt: skip
+def test_a_latin1_database_has_its_own_letters_in_names_and_values(latin1, columns):
+    db = latin1.db
+    db.sql('CREATE TABLE "größe" ("größe" text NOT NULL, "masked_straße" text, "Fuß" text)')
+    pipeline = latin1("größe", columns, on_conflict=None)
+    fuss = "süß" if columns else "Füße"
+    assert options_of(pipeline)["target"] == 'public."größe"'
+    pipeline.alter(target="größe", **({"columns": columns} if columns else {}))
+    sent = {"größe": "Zoë", "straße": "Weg", "Fuß": "Füße"}
+    assert pipeline.preview(sent)["row"] == {"größe": "Zoë", "masked_straße": db.value("SELECT mask('Weg')"), "Fuß": fuss}
+    pipeline.queue.send([sent, {"straße": "ohne"}])
+    pipeline.drain()
+    pipeline.start()
+    pipeline.queue.send([{**sent, "größe": "Bär"}])
+    pipeline.wait_until_ingested(3)
+    assert db.sql('SELECT "größe", octet_length("größe"), "Fuß" FROM "größe" ORDER BY 1') == [("Bär", 3, fuss), ("Zoë", 3, fuss)]
+    assert [(letter["reason"], letter["field"]) for letter in pipeline.dead_letters()] == [("missing_field", "größe")]
+    assert pipeline.db.value("SELECT sqs_ingest_redrive(%s)", [pipeline.name]) == 0
+    assert [letter["field"] for letter in pipeline.dead_letters()] == ["größe"]
+
+
+def test_a_latin1_database_names_the_conflicting_column_and_what_is_wrong(latin1):
+    db = latin1.db
+    db.sql('CREATE TABLE t ("größe" integer PRIMARY KEY, note text)')
+    mapping = [{"column": "größe", "from": "/größe"}, {"column": "note", "from": "/note"}]
+    pipeline = latin1("t", mapping, on_conflict="update", conflict_columns=["größe"])
+    pipeline.queue.send([{"größe": 1, "note": "ä"}])
+    pipeline.drain()
+    pipeline.queue.send([{"größe": 1, "note": "ö"}])
+    pipeline.drain()
+    assert db.sql("SELECT * FROM t") == [(1, "ö")]
+    with pytest.raises(psycopg.errors.UndefinedColumn, match='has no column "Maß"'):
+        pipeline.alter(columns=[*mapping, {"column": "Maß", "from": "/x"}])
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match='column "Maß": unknown step "süß"'):
+        pipeline.alter(columns=[{"column": "Maß", "from": "/x", "steps": ["süß"]}])
+
+
+def test_a_latin1_database_wants_names_of_pipelines_in_ascii(latin1):
+    latin1.db.sql("CREATE TABLE t (id integer)")
+    with pytest.raises(psycopg.errors.InvalidName, match="ASCII") as refused:
+        latin1("t", MAPPING[:1], name="größe")
+    assert refused.value.diag.message_hint
+    latin1.made.clear()
