@@ -268,7 +268,14 @@ void Sink::prepare() {
                                " FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) AS u(s, m)"
                                " ON CONFLICT DO NOTHING RETURNING message_id",
                            {TEXTOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID});
-    const std::string metadata = keeps_metadata(extension_) ? ", sealed_metadata" : "";
+    prepare_dead_letters();
+}
+
+// As the extension's owner.
+void Sink::prepare_dead_letters() {
+    forget_plan(dead_letter_);
+    metadata_is_kept_ = keeps_metadata(extension_);
+    const std::string metadata = metadata_is_kept_ ? ", sealed_metadata" : "";
     dead_letter_ = prepare_plan(
         "INSERT INTO " + extension_.table("sqs_ingest_dead_letter") +
             " (pipeline, message_id, sent_at, receive_count, reason, field, sqlstate, constraint_name, "
@@ -630,6 +637,8 @@ void Sink::insert_dead_letters(const std::vector<Delivery>& batch, const Positio
         return;
 
     AsExtensionOwner as_owner(extension_);
+    if (keeps_metadata(extension_) != metadata_is_kept_) // the extension was updated
+        prepare_dead_letters();
     // No text of a dead letter is ever empty: empty means NULL.
     const auto texts = [&](auto member, Datum (*datum_of)(Text) = text_datum) {
         return text_array(

@@ -102,6 +102,7 @@ class Sink {
                              const std::vector<Refused>& refused, const Keyring& keyring);
     void require_same_pipeline();
     void prepare();
+    void prepare_dead_letters();
     void lock_prepared_target();
     void forget_plans();
     void remember_shape();
@@ -118,6 +119,7 @@ class Sink {
     SPIPlanPtr insert_ = nullptr;
     SPIPlanPtr ledger_ = nullptr;
     SPIPlanPtr dead_letter_ = nullptr;
+    bool metadata_is_kept_ = false; // by that plan
 };
 
 // The SQLSTATE with which the database refuses the text for a column of that type; 0: it takes it. In a

@@ -291,6 +291,18 @@ def test_upgrade_while_messages_flow_costs_none_and_what_is_new_works_at_once(ru
     running.wait_for(discarded=1, in_hand=0)
 
 
+def test_workers_that_run_keep_in_dead_letters_what_is_new_from_the_upgrade_on(running):
+    db = running.db
+    for count in (1, 2):
+        running.queue.send([r'{"user_id": "\ud800"}'])
+        running.wait_for(dead_letters=count)
+        if count == 1:
+            workers = running.cluster.pids("sqs_ingest worker", db.name)
+            db.sql(UPDATE)
+    assert running.cluster.pids("sqs_ingest worker", db.name) == workers
+    assert db.sql("SELECT sealed_metadata IS NOT NULL FROM sqs_ingest_dead_letter ORDER BY id") == [(False,), (True,)]
+
+
 def test_upgrade_that_is_rolled_back_leaves_version_1_0(running):
     db = running.db
     before = catalog(db)
