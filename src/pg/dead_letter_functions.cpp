@@ -222,12 +222,12 @@ std::int64_t delete_rows(const Pipeline& pipeline, std::size_t position,
                 texts.push_back(std::move(text).value());
     const auto comparison = ask_pg([&] { return comparison_of(columns.declared[position].type); });
     const std::string type = comparison.type;
-    const auto rows = query("WITH gone AS (DELETE FROM " + qualified_name_of(table) + " WHERE " +
-                                quote_identifier(column.c_str()) + "::" + type + " " + comparison.equals +
-                                " ANY (ARRAY(SELECT e::" + type +
-                                " FROM pg_catalog.jsonb_array_elements_text($1::pg_catalog.jsonb) e))"
-                                " RETURNING 1) SELECT pg_catalog.count(*)::pg_catalog.text FROM gone",
-                            {json_text(texts)});
+    const auto rows =
+        query("WITH gone AS (DELETE FROM " + qualified_name_of(table) + " WHERE " + quoted(column) +
+                  "::" + type + " " + comparison.equals + " ANY (ARRAY(SELECT e::" + type +
+                  " FROM pg_catalog.jsonb_array_elements_text($1::pg_catalog.jsonb) e))"
+                  " RETURNING 1) SELECT pg_catalog.count(*)::pg_catalog.text FROM gone",
+              {json_text(texts)});
     return std::stoll(*rows.front()[0]);
 }
 

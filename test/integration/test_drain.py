@@ -838,7 +838,7 @@ def half_way(watched, proxy, hold, running):
     drain = running(watched)
     assert hold.reached.wait(10)
     wait_until(lambda: len(watched.rows()) == 10, 10, "the first batch is there")
-    wait_until(watched.queue.is_empty, 10, "and is deleted")
+    watched.wait_for(deleted=10)
     watched.queue.send([*map(json.dumps, login_messages(10, start=10)), "no json", "nor this"])
     return drain, hold.let_go
 

@@ -1,7 +1,7 @@
 // parse_body: which bodies are refused, for which reason, and that none of them takes long.
 #include "core/transform/body.h"
 
-#include <chrono>
+#include <ctime>
 #include <gtest/gtest.h>
 #include <string>
 
@@ -123,7 +123,7 @@ TEST(Body, a_long_integer_that_fits_a_double_is_accepted) {
 }
 
 TEST(Body, a_mebibyte_of_anything_is_answered_at_once) {
-    const auto begin = std::chrono::steady_clock::now();
+    const std::clock_t begin = std::clock(); // of the processor: a machine may be busy
     EXPECT_EQ(verdict(repeated("[", kMebibyte)), "too_deep");
     EXPECT_EQ(verdict(repeated("{\"a\":", kMebibyte / 5)), "too_deep");
     EXPECT_EQ(verdict("{\"a\":[" + repeated("0,", kMebibyte / 2) + "0]}"), "accepted");
@@ -131,7 +131,7 @@ TEST(Body, a_mebibyte_of_anything_is_answered_at_once) {
     EXPECT_EQ(verdict("{\"a\":" + repeated("9", kMebibyte) + "}"), "number_out_of_range");
     EXPECT_EQ(verdict("{\"a\":0." + repeated("1", kMebibyte) + "}"), "accepted");
     EXPECT_EQ(verdict("{\"a\":\"" + repeated("\\u00e9", kMebibyte / 6) + "\"}"), "accepted");
-    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5));
+    EXPECT_LT(std::clock() - begin, 5 * CLOCKS_PER_SEC);
 }
 
 TEST(Body, any_json_text_is_parsed_by_parse_json) {
