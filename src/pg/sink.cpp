@@ -294,12 +294,13 @@ void Sink::prepare_dead_letters() {
 }
 
 // A worker is replaced, and waited for by a drop. A session is neither: it looks in every transaction, before
-// it takes another lock. The row then stays as long as what is written under its name.
-void Sink::require_same_pipeline() {
+// it takes another lock. Where something is written under the name, the row stays as long; a lock makes a
+// commit of what would be none.
+void Sink::require_same_pipeline(RowLock lock) {
     if (host_ == Host::worker)
         return;
     const auto& mine = pipeline_.row;
-    const auto row = read_pipeline(extension_, mine.name, RowLock::stays);
+    const auto row = read_pipeline(extension_, mine.name, lock);
     pipeline_is_gone_ = !row || row->owner != mine.owner;
     if (pipeline_is_gone_)
         throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -328,7 +329,7 @@ std::optional<WriteFault> Sink::probe() {
     try {
         Transaction transaction(host_, "sqs_ingest: checking the target table");
         extension_ = require_extension(); // its schema can be renamed, its owner can change
-        require_same_pipeline();
+        require_same_pipeline(RowLock::none);
         rehearse();
         record_keyring(extension_);
         transaction.commit();
@@ -360,7 +361,7 @@ Result<Written, WriteFault> Sink::write(const std::vector<Delivery>& batch, cons
 
 Written Sink::write_at_once(const std::vector<Delivery>& batch, const Keyring& keyring) {
     Transaction transaction(host_, "sqs_ingest: writing a batch");
-    require_same_pipeline();
+    require_same_pipeline(RowLock::stays);
     lock_prepared_target();
     Written written{std::vector<Fate>(batch.size(), Fate::duplicate)};
     Positions rows, rejected;
@@ -386,7 +387,7 @@ static std::size_t messages_with_rows(const std::vector<Delivery>& batch,
 Result<Written, WriteFault> Sink::write_with_care(const std::vector<Delivery>& batch, const Keyring& keyring,
                                                   bool blame_rows) {
     Transaction transaction(host_, "sqs_ingest: writing a batch, looking for bad rows");
-    require_same_pipeline();
+    require_same_pipeline(RowLock::stays);
     lock_prepared_target();
     insert_rows({}, nullptr, 0); // fails: the pipeline's fault
 
@@ -673,7 +674,7 @@ void Sink::insert_dead_letters(const std::vector<Delivery>& batch, const Positio
 
 std::int64_t Sink::prune_ledger(TimestampTz sent_before) {
     Transaction transaction(host_, "sqs_ingest: removing old ledger entries");
-    require_same_pipeline();
+    require_same_pipeline(RowLock::stays);
     std::int64_t removed = 0;
     {
         AsExtensionOwner as_owner(extension_);
@@ -698,7 +699,7 @@ std::int64_t Sink::prune_ledger(TimestampTz sent_before) {
 
 std::optional<std::chrono::seconds> Sink::purge_dead_letters() {
     Transaction transaction(host_, "sqs_ingest: removing old dead letters");
-    require_same_pipeline();
+    require_same_pipeline(RowLock::stays);
     std::optional<std::chrono::seconds> next;
     {
         AsExtensionOwner as_owner(extension_);

@@ -100,7 +100,7 @@ class Sink {
     Refused blame(const Delivery& delivery, std::size_t position, const ErrorReport& report);
     void insert_dead_letters(const std::vector<Delivery>& batch, const Positions& rejected,
                              const std::vector<Refused>& refused, const Keyring& keyring);
-    void require_same_pipeline();
+    void require_same_pipeline(RowLock lock);
     void prepare();
     void prepare_dead_letters();
     void lock_prepared_target();

@@ -479,11 +479,13 @@ def notes(pipeline):
     return [note for (note,) in pipeline.db.sql("SELECT note FROM t ORDER BY 1")]
 
 
-@pytest.mark.parametrize("view", [False, True], ids=["table", "view"])
-@pytest.mark.parametrize("column, first, second", EQUAL_KEYS.values(), ids=EQUAL_KEYS)
+# Of a view the column's own collation counts, not the index's.
+TABLES_AND_VIEWS = {f"{name}-{target}": (*keys, target == "view") for name, keys in EQUAL_KEYS.items()
+                    for target in ("table", "view") if target == "table" or "CREATE UNIQUE INDEX" not in keys[0]}  # fmt: skip
+
+
+@pytest.mark.parametrize("column, first, second, view", TABLES_AND_VIEWS.values(), ids=TABLES_AND_VIEWS)
 def test_keys_that_the_index_takes_for_equal_meet_in_one_message(pipelines, column, first, second, view):
-    if view and "CREATE UNIQUE INDEX" in column:
-        pytest.skip("of a view the column's own collation counts")
     pipeline = keyed_by(pipelines, column, view, each="/rows")
     ingest(pipeline, {"rows": [{"id": first, "note": "first"}, {"id": second, "note": "second"}]})
     assert (notes(pipeline), reasons(pipeline)) == (["second"], [])

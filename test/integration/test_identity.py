@@ -3,7 +3,7 @@ owner, its members and superusers start and stop a pipeline."""
 import psycopg
 import pytest
 from harness import login_message, login_messages, unique, wait_until
-from pipeline import USER_LOGINS, user_ids, users_of
+from pipeline import USER_LOGINS, prepare, user_ids, users_of
 from pipeline import make_owner, make_pipeline_fixture, pipeline_fixture  # noqa: F401
 
 RESUMES_WITHIN = 60

@@ -211,6 +211,7 @@ def test_drain_deletes_nothing_that_a_synchronous_standby_has_not_confirmed(pair
         wait_until(pair.queue.is_empty, 20, "queue empty")
         assert db.value("SELECT count(*) FROM user_logins") == before + 5
     finally:
+        names("")
         pipeline.start()
 
 
