@@ -329,6 +329,7 @@ void Ingest::on_received(ReceiveResult result, const Receive& receive, Instant n
             entry_.last_error = *damaged;
     }
     count(Counter::received, n);
+    ++receives_answered_;
     if (fifo_)
         release(take_behind_damaged(received));
     std::size_t bytes = bytes_in_hand();
@@ -369,6 +370,7 @@ void Ingest::take(Message message, std::size_t bytes, Instant now) {
         std::move(message), {}, answers_came_ + (asked_for > 0s ? asked_for : visibility_.queue_timeout)};
     if (fifo_)
         delivery.group = delivery.message.group_id;
+    delivery.receive = receives_answered_;
     const auto superseded = take_superseded(in_hand_, delivery);
     count(Counter::released, static_cast<std::int64_t>(superseded.size()));
     delivery.content = content_now(delivery, bytes);

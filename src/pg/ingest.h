@@ -182,6 +182,7 @@ class Ingest {
     Instant last_turn_;
     Instant turn_ended_;
     Instant answers_came_; // those of this turn, at the earliest
+    std::uint64_t receives_answered_ = 0;
     Instant last_message_; // when the last one was received
     std::optional<Instant> stop_deadline_;
 };

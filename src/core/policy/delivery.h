@@ -28,6 +28,7 @@ struct Delivery {
     // The message group within which a FIFO queue's order is kept; empty: a standard queue, whose
     // MessageGroupIds mean no order.
     std::string group = {};
+    std::uint64_t receive = 0; // which one brought it: within one, a group's messages are in order
 
     // Writes of it alone that the database broke off, counted when others succeeded in between.
     int lone_faults = 0;

@@ -44,8 +44,8 @@ Parted part(std::vector<Delivery>& in_hand, const std::function<bool(const Deliv
 std::vector<Delivery> take_superseded(std::vector<Delivery>& in_hand, const Delivery& arrived) {
     const auto& number = arrived.message.sequence_number;
     const auto superseded = [&](const Delivery& held) {
-        return same_group(held, arrived) && !number.empty() && !held.message.sequence_number.empty() &&
-               !is_greater(number, held.message.sequence_number);
+        return same_group(held, arrived) && held.receive != arrived.receive && !number.empty() &&
+               !held.message.sequence_number.empty() && !is_greater(number, held.message.sequence_number);
     };
     if (arrived.group.empty() || std::none_of(in_hand.begin(), in_hand.end(), superseded))
         return {};

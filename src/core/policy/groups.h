@@ -26,9 +26,9 @@ struct Parted {
 };
 Parted part(std::vector<Delivery>& in_hand, const std::function<bool(const Delivery&)>& leaves);
 
-// What is in hand of the arrived message's group, when the queue can only have handed it out because that is
-// not ours any more: its sequence number is not behind theirs. Takes it out; usually nothing. Sequence
-// numbers are decimal; a message without one is taken for the next.
+// What is in hand of the arrived message's group from earlier receives, when the queue can only have handed
+// it out because that is not ours any more: its sequence number is not behind theirs. Takes it out; usually
+// nothing. Sequence numbers are decimal; a message without one is taken for the next.
 std::vector<Delivery> take_superseded(std::vector<Delivery>& in_hand, const Delivery& arrived);
 
 // Takes out of a FIFO queue's answer what stands behind a damaged delivery of its group: that one comes back,
