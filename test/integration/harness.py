@@ -94,14 +94,14 @@ def _alive(pid):
         return False
 
 
-def _children(pid):
+def children_of(pid, title=""):
+    """Pids of the process's children with this in their title, from /proc: no session is needed."""
     found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
-                found.append(int(stat.parent.name))
-        except (FileNotFoundError, ProcessLookupError):
-            pass
+    for child in filter(str.isdigit, os.listdir("/proc")):  # each of them can end while we look
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            parent = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
+            if parent == pid and title.encode() in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(int(child))
     return found
 
 
@@ -247,21 +247,21 @@ class Cluster:
     def stop(self, mode="fast", timeout=60):
         """Stops the server: "smart", "fast" (the default) or "immediate" (as after a crash: the next start recovers)."""
         if self.running:
-            children = _children(self.postmaster.pid)
+            children = children_of(self.postmaster.pid)
             signals = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
             self.postmaster.send_signal(signals[mode])
             self._wait_for_the_end(timeout, f"{mode} stop", children)
 
     def kill(self, timeout=30):
         """kill -9 of the postmaster alone; waits until all its children have noticed and left by themselves."""
-        children = _children(self.postmaster.pid)
+        children = children_of(self.postmaster.pid)
         self.postmaster.kill()
         self._wait_for_the_end(timeout, "kill -9 of the postmaster", children)
 
     def kill_all(self):
         """kill -9 of the postmaster and every process of the server at once, as a power failure would."""
         os.kill(self.postmaster.pid, signal.SIGSTOP)  # it must not start new ones meanwhile
-        children = _children(self.postmaster.pid)
+        children = children_of(self.postmaster.pid)
         for pid in [self.postmaster.pid, *children]:
             with contextlib.suppress(ProcessLookupError):  # it may have ended by itself
                 os.kill(pid, signal.SIGKILL)
@@ -317,7 +317,7 @@ class Cluster:
 
     def signal(self, pid, number):
         """Sends a signal to one of this server's processes: signal(pid, signal.SIGKILL) crashes a backend."""
-        assert pid == self.postmaster.pid or pid in _children(self.postmaster.pid), f"{pid} is no process of this server"
+        assert pid == self.postmaster.pid or pid in children_of(self.postmaster.pid), f"{pid} is no process of this server"
         os.kill(pid, number)
 
     # -- SQL

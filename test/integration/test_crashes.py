@@ -7,11 +7,10 @@ import random
 import re
 import signal
 import time
-from pathlib import Path
 
 import psycopg
 import pytest
-from harness import Database, login_messages, wait_until
+from harness import Database, children_of, login_messages, wait_until
 from pipeline import Pipeline, make_pipeline_fixture  # noqa: F401
 
 AFTER_A_CRASH = 150  # three windows, and some air
@@ -63,16 +62,8 @@ def assert_goes_on(pipeline, tries=4):
 
 
 def children(cluster, title):
-    """Pids of the server's processes with this in their title, from /proc: no session is needed."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            if int(stat.read_text().rpartition(")")[2].split()[1]) == cluster.postmaster.pid:
-                if title.encode() in (stat.parent / "cmdline").read_bytes():
-                    found.append(int(stat.parent.name))
-        except (FileNotFoundError, ProcessLookupError):
-            pass
-    return found
+    """Pids of the server's processes with this in their title."""
+    return children_of(cluster.postmaster.pid, title)
 
 
 def child(cluster, title, timeout=AFTER_A_CRASH, interval=0.002):
