@@ -1,6 +1,7 @@
 // Small things about texts that several files need.
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 
@@ -16,6 +17,11 @@ inline std::string ascii_lower(std::string_view text) {
     for (char& c : out)
         c = ascii_lower(c);
     return out;
+}
+
+// Whether it is ASCII without space and control characters; an empty text is.
+inline bool is_printable(std::string_view text) {
+    return std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c <= '~'; });
 }
 
 // True: the text began with `prefix`, which is gone now.

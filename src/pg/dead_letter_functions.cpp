@@ -49,10 +49,12 @@ void keep(const Extension& extension, const DeadLetter& letter, const Rejection&
                                                        redact(how, &keyring, letter.message),
                                                        hex(as_bytes(sealed))};
     std::string metadata;
-    if (const auto sealed_too = sealed_metadata(keyring, letter.message, rejection.reason);
-        !sealed_too.empty() && keeps_metadata(extension)) {
-        metadata = ", sealed_metadata = decode($8, 'hex')";
-        parameters.push_back(hex(as_bytes(sealed_too)));
+    if (keeps_metadata(extension)) {
+        const auto sealed_too = sealed_metadata(keyring, letter.message, rejection.reason);
+        if (!sealed_too.empty()) {
+            metadata = ", sealed_metadata = decode($8, 'hex')";
+            parameters.push_back(hex(as_bytes(sealed_too)));
+        }
     }
     AsExtensionOwner as_owner(extension);
     query("UPDATE " + extension.table("sqs_ingest_dead_letter") +

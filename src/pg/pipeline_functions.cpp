@@ -2,6 +2,7 @@
 //
 // What they write is one row of sqs_ingest_pipeline, which the workers are configured by; the launcher finds
 // out when the transaction commits. Before that everything is tried that can be tried without the queue.
+#include "core/text.h"
 #include "pg/as_pipeline_owner.h"
 #include "pg/commit_effects.h"
 #include "pg/control.h"
@@ -123,10 +124,9 @@ Pipeline try_out(const Extension& extension, const std::string& name) {
     if (report.sqlstate != ERRCODE_CHECK_VIOLATION)
         throw error;
     const std::string constraint = report.constraint;
-    constexpr std::string_view kPrefix = "sqs_ingest_pipeline_", kSuffix = "_check";
-    std::string option = constraint;
-    if (option.starts_with(kPrefix) && option.ends_with(kSuffix))
-        option = option.substr(kPrefix.size(), option.size() - kPrefix.size() - kSuffix.size());
+    std::string_view name = constraint;
+    const bool of_option = remove_prefix(name, "sqs_ingest_pipeline_") && remove_suffix(name, "_check");
+    const std::string option(of_option ? name : constraint);
     static const std::map<std::string, const char*> kRanges = {
         {"name", "A name has 1 to 63 bytes."},
         {"workers", "It is a number from 1 to 16."},

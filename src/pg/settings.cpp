@@ -1,6 +1,5 @@
 #include "pg/settings.h"
 
-#include "core/aws/endpoint.h"
 #include "core/sqs/url.h"
 #include "pg/guard.h"
 

@@ -1,6 +1,5 @@
 #include "core/aws/endpoint.h"
 
-#include <algorithm>
 #include <array>
 
 namespace sqs_ingest {
@@ -33,13 +32,6 @@ const Partition& partition_of(std::string_view region) {
 }
 
 } // namespace
-
-bool is_region(std::string_view text) {
-    constexpr std::size_t kMaxLabel = 63; // RFC 1035, 2.3.4
-    return !text.empty() && text.size() <= kMaxLabel && std::all_of(text.begin(), text.end(), [](char c) {
-        return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
-    });
-}
 
 Url aws_endpoint(std::string_view service, std::string_view region, EndpointVariant variant) {
     const Partition& partition = partition_of(region);

@@ -17,10 +17,6 @@ struct EndpointVariant {
     bool dual_stack = false;
 };
 
-// Whether a text can be the name of a region: lower-case letters, digits and hyphens, a label of a host. What
-// is none must not become a part of one.
-bool is_region(std::string_view text);
-
 // https://sqs.<region>.amazonaws.com, sqs-fips.<region>.amazonaws.com, sqs.<region>.api.aws,
 // sqs-fips.<region>.api.aws; of a Chinese region amazonaws.com.cn and api.amazonwebservices.com.cn; and of
 // the isolated partitions their own suffixes. `service` is the host's first label: "sqs", "sts".

@@ -3,6 +3,7 @@
 #include "core/base64url.h"
 #include "core/digest.h"
 #include "core/sqs/answer.h"
+#include "core/text.h"
 
 #include <algorithm>
 #include <charconv>
@@ -70,8 +71,7 @@ Checksum check_md5(std::string_view body, const std::optional<WireText>& expecte
 // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-queue-message-identifiers.html
 bool is_plausible_id(std::string_view id) {
     constexpr std::size_t kMaxIdBytes = 100;
-    return !id.empty() && id.size() <= kMaxIdBytes &&
-           std::all_of(id.begin(), id.end(), [](char c) { return c > ' ' && c < '\x7F'; });
+    return !id.empty() && id.size() <= kMaxIdBytes && is_printable(id);
 }
 
 // The position that an entry's id names, if it was sent.

@@ -87,10 +87,6 @@ std::string canonical_query(std::string_view query) {
     return out;
 }
 
-bool is_printable(std::string_view text) {
-    return std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c <= '~'; });
-}
-
 // Without space around it, and with one space for each run of spaces or line folding within.
 std::string canonical_value(std::string_view value) {
     std::string out;

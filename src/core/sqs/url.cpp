@@ -76,9 +76,7 @@ Authority split_authority(std::string_view authority) {
 
 // us-east-1, us-gov-west-1, mx-central-1: one label, with dashes.
 std::optional<std::string> region_label(std::string_view label) {
-    const bool spelled_so = std::all_of(
-        label.begin(), label.end(), [](char c) { return is_digit(c) || (c >= 'a' && c <= 'z') || c == '-'; });
-    if (!spelled_so || label.find('-') == std::string_view::npos)
+    if (!is_region(label) || label.find('-') == std::string_view::npos)
         return std::nullopt;
     return std::string(label);
 }
@@ -132,6 +130,13 @@ Result<Url, std::string> parse_url(std::string_view text) {
     if (!is_path(url.path))
         return std::string("has a character in its path that a URL cannot hold");
     return url;
+}
+
+bool is_region(std::string_view text) {
+    constexpr std::size_t kMaxLabel = 63; // RFC 1035, 2.3.4
+    return !text.empty() && text.size() <= kMaxLabel && std::all_of(text.begin(), text.end(), [](char c) {
+        return is_digit(c) || (c >= 'a' && c <= 'z') || c == '-';
+    });
 }
 
 std::optional<std::string> region_of_host(std::string_view host) {

@@ -26,6 +26,10 @@ struct Url {
 // percent-decoding). The error is a sentence fragment for people: "has no scheme (http or https)".
 Result<Url, std::string> parse_url(std::string_view text);
 
+// Whether a text can be the name of a region: lower-case letters, digits and hyphens, a label of a host. What
+// is none must not become a part of one.
+bool is_region(std::string_view text);
+
 // The region inside an AWS SQS host name: sqs.<region>.amazonaws.com[.cn], the legacy
 // <region>.queue.amazonaws.com[.cn], sqs-fips.<region>.amazonaws.com, sqs.<region>.api.aws, in China
 // sqs.<region>.api.amazonwebservices.com.cn, and VPC endpoints vpce-….sqs.<region>.vpce.amazonaws.com;

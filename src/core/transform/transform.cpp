@@ -131,10 +131,10 @@ struct Origin {
     std::size_t index = 0;
 };
 
-bool wants_date(const ColumnRule& rule, const ColumnType& type) {
-    return type.kind == ColumnType::Kind::date ||
-           std::any_of(rule.steps.begin(), rule.steps.end(),
-                       [](const Step& step) { return std::holds_alternative<IsoDate>(step); });
+template<class Kind>
+bool has_step(const ColumnRule& rule) {
+    return std::any_of(rule.steps.begin(), rule.steps.end(),
+                       [](const Step& step) { return std::holds_alternative<Kind>(step); });
 }
 
 // A number of milliseconds, or already the date or time where one is wanted ("", which is none, for one that
@@ -143,10 +143,9 @@ Value time_value(std::int64_t ms, const ColumnRule& rule, const ColumnType& type
     constexpr std::int64_t kFar = 1'000'000'000'000'000; // thirty thousand years
     if (ms < -kFar || ms > kFar)
         return "";
-    if (std::any_of(rule.steps.begin(), rule.steps.end(),
-                    [](const Step& step) { return std::holds_alternative<EpochTime>(step); }))
+    if (has_step<EpochTime>(rule))
         return ms;
-    if (wants_date(rule, type))
+    if (type.kind == ColumnType::Kind::date || has_step<IsoDate>(rule))
         return date_of_epoch_ms(ms).value_or("");
     if (type.kind == ColumnType::Kind::timestamp || type.kind == ColumnType::Kind::timestamptz)
         return time_of_epoch_us(ms * 1000).value_or("");

@@ -1,4 +1,5 @@
 // EC2's instance metadata service, version 2 only, and the container endpoints of ECS and EKS Pod Identity.
+#include "core/text.h"
 #include "net/credentials/conversation.h"
 #include "net/credentials/token_file.h"
 
@@ -85,8 +86,7 @@ class MetadataConversation : public Conversation {
 
   private:
     static bool is_token(const std::string& text) {
-        return !text.empty() && text.size() <= 4096 &&
-               std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c <= '~'; });
+        return !text.empty() && text.size() <= 4096 && is_printable(text);
     }
 
     InstanceMetadata metadata_;

@@ -34,6 +34,14 @@ FetchFailure unreachable(const RoleToAssume& role, const StsEndpoint& sts, const
                                   ": " + error.message};
 }
 
+// What STS issued, and what its clock says; the answer's secrets are wiped.
+Result<IssuedCredentials, ApiError> issued_by(HttpAnswer& answer, ClockSkew& skew, std::int64_t now_ms) {
+    skew.learn(answer.date, now_ms);
+    auto issued = decode_assumed_role(answer.status, answer.body);
+    OPENSSL_cleanse(answer.body.data(), answer.body.size());
+    return issued;
+}
+
 class AssumeRole : public Conversation {
   public:
     AssumeRole(RoleToAssume role, Credentials source, StsEndpoint sts, ClockSkew& skew)
@@ -48,10 +56,7 @@ class AssumeRole : public Conversation {
     NextStep on(StepResult reply, std::int64_t now_ms) override {
         if (const auto* lost = std::get_if<TransportError>(&reply))
             return unreachable(role_, sts_, *lost);
-        auto& answer = std::get<HttpAnswer>(reply);
-        skew_.learn(answer.date, now_ms);
-        auto issued = decode_assumed_role(answer.status, answer.body);
-        OPENSSL_cleanse(answer.body.data(), answer.body.size());
+        auto issued = issued_by(std::get<HttpAnswer>(reply), skew_, now_ms);
         if (issued.ok())
             return FoundCredentials{std::move(issued).value()};
         if (issued.error().error_class == ErrorClass::clock && !clock_was_refused_) {
@@ -90,10 +95,7 @@ class AssumeRoleWithWebIdentity : public Conversation {
     NextStep on(StepResult reply, std::int64_t now_ms) override {
         if (const auto* lost = std::get_if<TransportError>(&reply))
             return unreachable(identity_.role, sts_, *lost);
-        auto& answer = std::get<HttpAnswer>(reply);
-        skew_.learn(answer.date, now_ms);
-        auto issued = decode_assumed_role(answer.status, answer.body);
-        OPENSSL_cleanse(answer.body.data(), answer.body.size());
+        auto issued = issued_by(std::get<HttpAnswer>(reply), skew_, now_ms);
         if (issued.ok())
             return FoundCredentials{std::move(issued).value()};
         return failure(identity_.role, issued.error(), "WebIdentity");
