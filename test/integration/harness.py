@@ -427,8 +427,12 @@ class Database:
         return self.one(query, parameters)[0]
 
     def close(self):
-        if self._connection is not None:
-            self._connection.close()
+        """Ends the session, and returns when the server has ended it too: DROP DATABASE finds nobody of ours."""
+        if self._connection is None or self._connection.closed:
+            return
+        pid = self._connection.info.backend_pid
+        self._connection.close()
+        wait_until(lambda: pid not in children_of(self._postmaster.pid), 20, f"backend {pid} has ended", interval=0.005)
 
 
 # -- SQS --------------------------------------------------------------------------------------------------------------
