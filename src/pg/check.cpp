@@ -351,7 +351,7 @@ std::string preview(const std::string& name, Message message) {
     nlohmann::json json;
     if (previewed.rejected) {
         json["rejected"] = {{"reason", to_string(previewed.rejected->reason)},
-                            {"redacted", nlohmann::json::parse(redact(how, &keyring, message))}};
+                            {"redacted", redact(how, &keyring, message)}};
         if (!previewed.rejected->field.empty())
             json["rejected"]["field"] = previewed.rejected->field;
     } else if (pipeline.mapping.each) {

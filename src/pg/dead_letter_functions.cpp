@@ -46,7 +46,7 @@ void keep(const Extension& extension, const DeadLetter& letter, const Rejection&
                                                        text(server_text_of(rejection.field)),
                                                        text(rejection.sqlstate),
                                                        text(constraint),
-                                                       redact(how, &keyring, letter.message),
+                                                       json_text(redact(how, &keyring, letter.message)),
                                                        hex(as_bytes(sealed))};
     std::string metadata;
     if (keeps_metadata(extension)) {

@@ -7,6 +7,7 @@
 #include "pg/durability.h"
 #include "pg/encoding.h"
 #include "pg/epoch.h"
+#include "pg/json_text.h"
 #include "pg/keyring.h"
 #include "pg/spi.h"
 
@@ -18,6 +19,7 @@ extern "C" {
 #include "catalog/pg_collation.h"
 #include "nodes/plannodes.h"
 #include "parser/parsetree.h"
+#include "rewrite/rewriteHandler.h"
 #include "utils/plancache.h"
 }
 
@@ -80,22 +82,39 @@ SPIPlanPtr prepare_plan(const std::string& sql, const std::vector<Oid>& types) {
     });
 }
 
-// What the planner found out about an INSERT. Inside call_pg.
+// What the planner found out about an INSERT.
 struct Insert {
+    bool is_nothing;      // a rule DO INSTEAD NOTHING leaves that of it
     Oid table;            // that its rows go into, behind a view too
     const List* arbiters; // the unique indexes that ON CONFLICT looks into
 };
 
+// Inside call_pg.
 Insert planned_insert(SPIPlanPtr plan) {
     CachedPlan* cached = SPI_plan_get_cached_plan(plan);
     if (!cached)
         elog(ERROR, "the INSERT is not one plan");
-    const auto* statement = linitial_node(PlannedStmt, cached->stmt_list);
-    const int table = linitial_int(statement->resultRelations);
-    const Insert insert{rt_fetch(table, statement->rtable)->relid,
-                        list_copy(castNode(ModifyTable, statement->planTree)->arbiterIndexes)};
+    Insert insert{cached->stmt_list == NIL, InvalidOid, NIL};
+    for (int i = 0; i < list_length(cached->stmt_list) && !OidIsValid(insert.table); ++i) {
+        const auto* statement = list_nth_node(PlannedStmt, cached->stmt_list, i);
+        if (!statement->planTree || !IsA(statement->planTree, ModifyTable))
+            continue;
+        const int table = linitial_int(statement->resultRelations);
+        insert.table = rt_fetch(table, statement->rtable)->relid;
+        insert.arbiters = list_copy(castNode(ModifyTable, statement->planTree)->arbiterIndexes);
+    }
     ReleaseCachedPlan(cached, CurrentResourceOwner);
     return insert;
+}
+
+// Whether something of the table's own can leave rows out, or change them on their way in.
+bool may_change_rows(Oid table) {
+    if (!OidIsValid(table) || has_row_trigger(table))
+        return true;
+    Relation relation = relation_open(table, NoLock);
+    const bool rules = relation->rd_rules != nullptr;
+    relation_close(relation, NoLock);
+    return rules;
 }
 
 // How the unique indexes compare keys that ON CONFLICT looks into.
@@ -117,6 +136,24 @@ bool is_deterministic(Oid collation) {
     return !OidIsValid(collation) || get_collation_isdeterministic(collation);
 }
 
+struct TableColumn {
+    Oid table;
+    AttrNumber column;
+};
+
+// What an INSERT into the view's column goes into. Inside call_pg; of a view that Postgres updates by itself,
+// and whose INSERT has been planned: it is locked, and so is what it is made of.
+TableColumn behind_views(TableColumn at) {
+    while (get_rel_relkind(at.table) == RELKIND_VIEW) {
+        Relation view = relation_open(at.table, NoLock);
+        const Query* query = get_view_query(view);
+        const auto* column = castNode(Var, get_tle_by_resno(query->targetList, at.column)->expr);
+        at = {rt_fetch(column->varno, query->rtable)->relid, column->varattno};
+        relation_close(view, NoLock);
+    }
+    return at;
+}
+
 // Where several indexes are looked into, keys are equal that one of them takes for equal.
 KeyEquality equality_of_keys(SPIPlanPtr plan, const Pipeline& pipeline, const TargetColumns& columns,
                              Oid target) {
@@ -126,14 +163,14 @@ KeyEquality equality_of_keys(SPIPlanPtr plan, const Pipeline& pipeline, const Ta
         collations[i] = columns.declared[place_of(pipeline, pipeline.conflict_columns[i])].collation;
     return ask_pg([&] {
         KeyEquality equality{false, collations};
-        const List* arbiters = planned_insert(plan).arbiters;
-        for (int arbiter = 0; arbiter < list_length(arbiters); ++arbiter) {
-            Relation index = index_open(list_nth_oid(arbiters, arbiter), AccessShareLock);
+        const Insert insert = planned_insert(plan);
+        for (int arbiter = 0; arbiter < list_length(insert.arbiters); ++arbiter) {
+            Relation index = index_open(list_nth_oid(insert.arbiters, arbiter), AccessShareLock);
             equality.nulls_are_equal |= index->rd_index->indnullsnotdistinct;
-            // An index can have another collation than its column. A view's names need not be the table's:
-            // there the column's counts.
-            for (std::size_t i = 0; i < n && index->rd_index->indrelid == target; ++i) {
-                const auto attribute = get_attnum(target, pipeline.conflict_columns[i].c_str());
+            // An index can have another collation than its column.
+            for (std::size_t i = 0; i < n; ++i) {
+                const auto column = get_attnum(target, pipeline.conflict_columns[i].c_str());
+                const auto attribute = behind_views({target, column}).column;
                 for (int key = 0; key < index->rd_index->indnkeyatts; ++key)
                     if (index->rd_index->indkey.values[key] == attribute &&
                         (arbiter == 0 || !is_deterministic(index->rd_indcollation[key])))
@@ -141,6 +178,9 @@ KeyEquality equality_of_keys(SPIPlanPtr plan, const Pipeline& pipeline, const Ta
             }
             index_close(index, AccessShareLock);
         }
+        // A trigger can give a key to each of the rows that have none.
+        if (equality.nulls_are_equal)
+            equality.nulls_are_equal = !has_row_trigger(insert.table);
         return equality;
     });
 }
@@ -224,6 +264,21 @@ void Sink::forget_plans() {
         FreeTupleDesc(std::exchange(shape_, nullptr));
 }
 
+// An INSERT that a rule made nothing of would take every message for stored; and its plan does not notice
+// that the rule is gone.
+std::set<Oid> Sink::read_key_indexes() const {
+    const auto insert = ask_pg([&] { return planned_insert(insert_); });
+    if (insert.is_nothing)
+        throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                         "a rule leaves nothing of what is inserted into target table " +
+                             pipeline_.row.target,
+                         "Drop the rule, or name another table: no message would be stored.");
+    std::set<Oid> indexes;
+    for (int i = 0; i < list_length(insert.arbiters); ++i)
+        indexes.insert(list_nth_oid(insert.arbiters, i));
+    return indexes;
+}
+
 // Columns, types, constraints: what rows were made for.
 void Sink::remember_shape() {
     shape_ = ask_pg([&] {
@@ -252,6 +307,7 @@ void Sink::prepare() {
     const auto columns = read_columns(pipeline_, target_);
     const std::vector<Oid> arrays(columns.types.size(), TEXTARRAYOID);
     insert_ = prepare_plan(insert_statement(target_, pipeline_, rows_of_arrays(columns)), arrays);
+    key_indexes_ = read_key_indexes();
     if (pipeline_.on_conflict == OnConflict::update) {
         const auto equality = equality_of_keys(insert_, pipeline_, columns, target_);
         forget_plan(insert_);
@@ -293,6 +349,17 @@ void Sink::prepare_dead_letters() {
          TEXTARRAYOID, TEXTARRAYOID, BYTEAARRAYOID, BYTEAARRAYOID});
 }
 
+PipelineRow Sink::require_own_row(RowLock lock) {
+    const auto& mine = pipeline_.row;
+    auto row = read_pipeline(extension_, mine.name, lock);
+    pipeline_is_gone_ = !row || row->owner != mine.owner;
+    if (pipeline_is_gone_)
+        throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                         "pipeline \"" + mine.name + "\" was dropped, or has another owner",
+                         "What was not written goes back to the queue.");
+    return std::move(*row);
+}
+
 // A worker is replaced, and waited for by a drop. A session is neither: it looks in every transaction, before
 // it takes another lock. Where something is written under the name, the row stays as long; a lock makes a
 // commit of what would be none.
@@ -300,13 +367,8 @@ void Sink::require_same_pipeline(RowLock lock) {
     if (host_ == Host::worker)
         return;
     const auto& mine = pipeline_.row;
-    const auto row = read_pipeline(extension_, mine.name, lock);
-    pipeline_is_gone_ = !row || row->owner != mine.owner;
-    if (pipeline_is_gone_)
-        throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                         "pipeline \"" + mine.name + "\" was dropped, or has another owner",
-                         "What was not written goes back to the queue.");
-    if (row->everything != mine.everything)
+    const auto row = require_own_row(lock);
+    if (row.everything != mine.everything)
         throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                          "pipeline \"" + mine.name + "\" was altered",
                          "What was not written goes back to the queue: CALL sqs_ingest_drain() again.");
@@ -318,7 +380,7 @@ void Sink::lock_prepared_target() {
         throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                          "target table " + pipeline_.row.target + " is another table than before",
                          "Its columns are read again.");
-    if (has_its_shape())
+    if (has_its_shape() && read_key_indexes() == key_indexes_)
         return;
     read_columns(pipeline_, target_); // says what is wrong with them now, if anything is
     throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -514,7 +576,7 @@ std::int64_t Sink::insert_rows(const std::vector<Delivery>& batch, const std::si
     if (left_out == 0 || pipeline_.on_conflict != OnConflict::nothing || pipeline_.mapping.each)
         return 0;
     // A trigger that returns NULL leaves rows out, too: with one, nobody knows which were conflicts.
-    return ask_pg([&] { return has_row_trigger(planned_insert(insert_).table); }) ? 0 : left_out;
+    return ask_pg([&] { return may_change_rows(planned_insert(insert_).table); }) ? 0 : left_out;
 }
 
 std::int64_t Sink::insert_bisecting(const std::vector<Delivery>& batch, const std::size_t* positions,
@@ -617,7 +679,7 @@ void Sink::insert_dead_letters(const std::vector<Delivery>& batch, const Positio
                            {},
                            {},
                            {},
-                           redact(transform_, &keyring, message),
+                           json_text(redact(transform_, &keyring, message)),
                            seal(keyring, message.message_id, message.body),
                            sealed_metadata(keyring, message, reason)});
         return letters.back();
@@ -636,6 +698,10 @@ void Sink::insert_dead_letters(const std::vector<Delivery>& batch, const Positio
     }
     if (letters.empty())
         return;
+    // DROP OWNED and DELETE do not wait for a worker: the name may be somebody else's by now, and so would
+    // the letters be.
+    if (host_ == Host::worker)
+        require_own_row(RowLock::stays);
 
     AsExtensionOwner as_owner(extension_);
     if (keeps_metadata(extension_) != metadata_is_kept_) // the extension was updated

@@ -19,7 +19,7 @@ struct Written {
     std::vector<Fate> fates; // one per delivery
     XLogRecPtr commit_end = 0;
     // Messages among the inserted whose row was there already. Known with OnConflict::nothing, one row a
-    // message, and no row trigger that could have left the row out; else 0.
+    // message, and no row trigger or rule that could have left the row out; else 0.
     std::int64_t conflicts = 0;
 };
 
@@ -100,6 +100,7 @@ class Sink {
     Refused blame(const Delivery& delivery, std::size_t position, const ErrorReport& report);
     void insert_dead_letters(const std::vector<Delivery>& batch, const Positions& rejected,
                              const std::vector<Refused>& refused, const Keyring& keyring);
+    PipelineRow require_own_row(RowLock lock); // that is there, and the owner's for whom the sink was made
     void require_same_pipeline(RowLock lock);
     void prepare();
     void prepare_dead_letters();
@@ -107,6 +108,7 @@ class Sink {
     void forget_plans();
     void remember_shape();
     bool has_its_shape() const;
+    std::set<Oid> read_key_indexes() const; // that say which rows have one key, for ON CONFLICT
 
     const Pipeline& pipeline_;
     Extension extension_;
@@ -115,6 +117,7 @@ class Sink {
     Transform transform_;
     std::vector<TargetColumns::Declared> declared_; // one per column
     TupleDesc shape_ = nullptr;                     // of the target when its columns were read
+    std::set<Oid> key_indexes_;                     // that it had then
     Oid target_ = InvalidOid;                       // that the plans and the column types are for
     SPIPlanPtr insert_ = nullptr;
     SPIPlanPtr ledger_ = nullptr;

@@ -388,14 +388,16 @@ SWALLOW = "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGI
     ("t (id integer UNIQUE, note text)", "t", "BEFORE INSERT ON t"),
     ("t (id integer UNIQUE, note text) PARTITION BY RANGE (id); CREATE TABLE p PARTITION OF t DEFAULT", "t", "BEFORE INSERT ON p"),
     ("t (id integer UNIQUE, note text); CREATE VIEW v AS SELECT * FROM t", "v", "BEFORE INSERT ON t"),
-], ids=["table", "partition", "view"])  # fmt: skip
-def test_rows_that_a_trigger_leaves_out_are_no_duplicates(pipelines, table, target, trigger):
+    ("t (id integer UNIQUE, note text)", "t", None),
+], ids=["table", "partition", "view", "rule"])  # fmt: skip
+def test_rows_that_a_trigger_or_rule_leaves_out_are_no_duplicates(pipelines, table, target, trigger):
     pipelines.db.sql(f"CREATE TABLE {table}")
     pipelines.db.sql(SWALLOW)
     pipeline = pipelines(target, MAPPING, on_conflict="nothing")
     ingest(pipeline, *events([5, 5]))
     assert [pipeline.stat()[n] for n in ("inserted", "duplicates")] == [1, 1]
-    pipelines.db.sql(f"CREATE TRIGGER swallow {trigger} FOR EACH ROW EXECUTE FUNCTION swallow()")
+    pipelines.db.sql(f"CREATE TRIGGER swallow {trigger} FOR EACH ROW EXECUTE FUNCTION swallow()" if trigger else
+                     "CREATE RULE swallow AS ON INSERT TO t WHERE NEW.id < 3 DO INSTEAD NOTHING")  # fmt: skip
     ingest(pipeline, *events([1, 2, 3, 4]))
     assert pipelines.db.sql("SELECT id FROM t ORDER BY 1") == [(3,), (4,), (5,)]
     assert [pipeline.stat()[n] for n in ("inserted", "duplicates")] == [5, 1]
@@ -469,7 +471,7 @@ def keyed_by(pipelines, column, view=False, **more):
     db.sql("CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false)")
     db.sql("CREATE DOMAIN ci_text AS text COLLATE ci")
     db.sql(f"CREATE TABLE t (note text, {column})")
-    db.sql("CREATE VIEW v AS SELECT note, id FROM t")
+    db.sql("CREATE VIEW inner_v AS SELECT id, note FROM t; CREATE VIEW v AS SELECT note, id FROM inner_v")
     of_element = [{"column": "id", "from": "@each/id"}, {"column": "note", "from": "@each/note"}]
     mapping = of_element if "each" in more else [{"column": "id", "from": "/id"}, NOTE]
     return pipelines("v" if view else "t", mapping, on_conflict="update", conflict_columns=["id"], **more)
@@ -479,12 +481,8 @@ def notes(pipeline):
     return [note for (note,) in pipeline.db.sql("SELECT note FROM t ORDER BY 1")]
 
 
-# Of a view the column's own collation counts, not the index's.
-TABLES_AND_VIEWS = {f"{name}-{target}": (*keys, target == "view") for name, keys in EQUAL_KEYS.items()
-                    for target in ("table", "view") if target == "table" or "CREATE UNIQUE INDEX" not in keys[0]}  # fmt: skip
-
-
-@pytest.mark.parametrize("column, first, second, view", TABLES_AND_VIEWS.values(), ids=TABLES_AND_VIEWS)
+@pytest.mark.parametrize("view", [False, True], ids=["table", "view"])
+@pytest.mark.parametrize("column, first, second", EQUAL_KEYS.values(), ids=EQUAL_KEYS)
 def test_keys_that_the_index_takes_for_equal_meet_in_one_message(pipelines, column, first, second, view):
     pipeline = keyed_by(pipelines, column, view, each="/rows")
     ingest(pipeline, {"rows": [{"id": first, "note": "first"}, {"id": second, "note": "second"}]})
@@ -495,19 +493,68 @@ def test_keys_that_the_index_takes_for_equal_meet_in_one_message(pipelines, colu
 def test_keys_that_the_index_takes_for_equal_meet_in_one_batch_at_once(pipelines, column, first, second):
     """A sequence counts the rows that are tried, those of a statement that failed too."""
     pipeline = keyed_by(pipelines, column)
-    pipeline.db.sql("CREATE SEQUENCE tried")
-    pipeline.db.sql("CREATE FUNCTION count_tried() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('tried'); RETURN NEW; END $$")
-    pipeline.db.sql("CREATE TRIGGER a BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION count_tried()")
+    pipeline.db.sql("CREATE SEQUENCE tried; ALTER TABLE t ADD n integer; ALTER TABLE t ALTER n SET DEFAULT nextval('tried')")
     ingest(pipeline, {"id": first, "note": "first"}, {"id": second, "note": "second"})
     assert (notes(pipeline), reasons(pipeline)) == (["second"], [])
     assert pipeline.db.one("SELECT last_value, is_called FROM tried") == (1, True)
 
 
+@pytest.mark.parametrize("view", [False, True], ids=["table", "view"])
 @pytest.mark.parametrize("column, first, second", DIFFERENT_KEYS.values(), ids=DIFFERENT_KEYS)
-def test_keys_that_the_index_keeps_apart_are_kept_apart(pipelines, column, first, second):
-    pipeline = keyed_by(pipelines, column, each="/rows")
+def test_keys_that_the_index_keeps_apart_are_kept_apart(pipelines, column, first, second, view):
+    pipeline = keyed_by(pipelines, column, view, each="/rows")
     ingest(pipeline, {"rows": [{"id": first, "note": "first"}, {"id": second, "note": "second"}]})
     assert (notes(pipeline), reasons(pipeline)) == (["first", "second"], [])
+
+
+def test_keys_that_a_trigger_gives_are_not_taken_for_one(pipelines):
+    pipeline = keyed_by(pipelines, "id integer UNIQUE NULLS NOT DISTINCT")
+    pipeline.db.sql("CREATE SEQUENCE s")
+    pipeline.db.sql("CREATE FUNCTION number() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.id := nextval('public.s'); RETURN NEW; END $$")
+    pipeline.db.sql("CREATE TRIGGER number BEFORE INSERT ON t FOR EACH ROW WHEN (NEW.id IS NULL) EXECUTE FUNCTION number()")
+    ingest(pipeline, {"note": "first"}, {"note": "second"})
+    assert content(pipelines, "t") == [(1, "first"), (2, "second")]
+    assert pipeline.dead_letters() == []
+
+
+@pytest.mark.parametrize("before, after, first, second", [
+    ("id integer, CONSTRAINT u UNIQUE NULLS NOT DISTINCT (id)", "ALTER TABLE t DROP CONSTRAINT u, ADD CONSTRAINT u UNIQUE (id)", None, None),
+    ("id text COLLATE ci); CREATE UNIQUE INDEX u ON t (id", 'CREATE UNIQUE INDEX n ON t (id COLLATE "C"); DROP INDEX u', "A", "a"),
+], ids=["nulls", "collation"])  # fmt: skip
+def test_a_key_that_is_told_in_another_way_is_noticed(pipelines, before, after, first, second):
+    pipeline = keyed_by(pipelines, before, each="/rows")
+    message = {"rows": [{"id": first, "note": "first"}, {"id": second, "note": "second"}]}
+    pipeline.start()
+    pipeline.queue.send([message])
+    pipeline.wait_until_ingested(1)
+    assert notes(pipeline) == ["second"]
+    pipeline.db.sql(f"DELETE FROM t; {after}")
+    pipeline.queue.send([message])
+    pipeline.wait_until_ingested(2)
+    assert (notes(pipeline), reasons(pipeline)) == (["first", "second"], [])
+
+
+@pytest.mark.parametrize("options", [{}, {"on_conflict": "nothing"}, {"on_conflict": "update", "conflict_columns": ["id"]}],
+                         ids=["dead_letter", "nothing", "update"])  # fmt: skip
+@pytest.mark.parametrize("target, at", [("t", "t"), ("v", "v"), ("v", "t")], ids=["table", "view", "table behind a view"])
+def test_a_rule_that_leaves_nothing_of_an_insert_is_told_and_loses_nothing(pipelines, target, at, options):
+    """Such a statement has no plan at all, and says that it inserted everything."""
+    db = pipelines.db
+    db.sql("CREATE TABLE t (id integer PRIMARY KEY, note text); CREATE VIEW v AS SELECT * FROM t")
+    pipeline = pipelines(target, MAPPING, **options)
+    pipeline.start()
+    pipeline.queue.send(events([1]))
+    pipeline.wait_until_ingested(1)
+    worker = worker_pids(pipeline)
+    db.sql(f"CREATE RULE nothing AS ON INSERT TO {at} DO INSTEAD NOTHING")
+    pipeline.queue.send(events([2, 3]))
+    assert pipeline.wait_for(state="backing_off", why=lambda told: "a rule leaves nothing" in told)["hint"]
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="a rule leaves nothing"):
+        pipelines(target, MAPPING, **options)
+    db.sql(f"DROP RULE nothing ON {at}")
+    pipeline.wait_until_ingested(3)
+    assert content(pipelines, "t") == [(i, f"note {i}") for i in (1, 2, 3)] and worker_pids(pipeline) == worker
+    assert [pipeline.stat()[n] for n in ("inserted", "duplicates", "dead_letters")] == [3, 0, 0]
 
 
 @pytest.mark.parametrize("column", ["bit(3)", "varbit(3)"])

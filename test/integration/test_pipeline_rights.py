@@ -2,7 +2,7 @@
 the same grants sees and changes nothing of it; a role without grants cannot even try."""
 import psycopg
 import pytest
-from harness import unique
+from harness import unique, wait_until
 from pipeline import call_of
 from pipelines import make_proxy_fixture, pipelines_fixture  # noqa: F401
 
@@ -270,3 +270,28 @@ def test_no_function_is_anybodys(pipelines):
         SELECT p.proname FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.deptype = 'e' JOIN pg_extension e ON e.oid = d.refobjid
         WHERE e.extname = 'sqs_ingest' AND has_function_privilege('public', p.oid, 'EXECUTE')""")
     assert open_to_all == [("sqs_ingest_preloaded",)]
+
+
+def test_a_worker_leaves_no_dead_letters_to_the_next_owner_of_the_name(pipelines, session_of):
+    """DROP OWNED waits for no worker. This one is in a trigger meanwhile, with a letter to write."""
+    db = pipelines.db
+    db.sql("CREATE TABLE t (id integer NOT NULL, secret text)")
+    db.sql("CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$")
+    db.sql("CREATE TRIGGER wait BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION wait()")
+    first, second = session_of(pipelines.owner()), session_of(pipelines.owner())
+    db.sql(f"GRANT INSERT ON t TO {first.role}")
+    mapping = [{"column": "id", "from": "/id", "required": True}, {"column": "secret", "from": "/secret", "steps": ["mask"]}]
+    dropped = pipelines("t", mapping, name="p", user=first.role)
+    gate = session_of("postgres")
+    gate.sql("SELECT pg_advisory_lock(1)")
+    dropped.queue.send([{"id": 1, "secret": "x"}, {"secret": "the plain text of the first"}])
+    first.sql("SELECT sqs_ingest_start('p')")
+    wait_until(lambda: db.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND backend_type LIKE 'sqs%'") == 1)
+    db.sql(f"DROP OWNED BY {first.role}")
+    second.sql("CREATE TABLE mine (secret text)")
+    made = pipelines("mine", [{"column": "secret", "from": "/secret"}], name="p", user=second.role)
+    gate.sql("SELECT pg_advisory_unlock(1)")
+    wait_until(lambda: pipelines.db.cluster.pids("sqs_ingest worker", db.name) == [], 20, "no worker is left")
+    assert made.dead_letters() == []
+    assert second.value("SELECT sqs_ingest_redrive('p')") == 0 and second.sql("TABLE mine") == []
+    assert sum(dropped.queue.counts()) == 2 and db.sql("TABLE t") == []

@@ -855,10 +855,15 @@ def test_a_mapping_with_a_number_that_no_double_holds_is_refused(pipelines):
 
 
 @pytest.fixture
-def latin1(cluster, moto, make_proxy):
+def encoding():
+    return "LATIN1"
+
+
+@pytest.fixture
+def latin1(cluster, moto, make_proxy, encoding):
     """Pipelines in a database whose encoding is LATIN1; its session speaks UTF-8."""
     cluster.ensure_running()
-    db = Database(cluster, cluster.create_database(template="template0", encoding="LATIN1", locale="C"))
+    db = Database(cluster, cluster.create_database(template="template0", encoding=encoding, locale="C"))
     db.sql("SET client_encoding = 'UTF8'")
     pipelines = Pipelines(db, moto, make_proxy(moto))
     yield pipelines
@@ -905,6 +910,19 @@ def test_a_latin1_database_names_the_conflicting_column_and_what_is_wrong(latin1
         pipeline.alter(columns=[*mapping, {"column": "Maß", "from": "/x"}])
     with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match='column "Maß": unknown step "süß"'):
         pipeline.alter(columns=[{"column": "Maß", "from": "/x", "steps": ["süß"]}])
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII"])
+def test_a_database_without_encoding_keeps_dead_letters_about_fields_with_letters_of_its_own(latin1):
+    latin1.db.sql('CREATE TABLE t ("größe" integer, note text)')
+    pipeline = latin1("t", None)
+    pipeline.start()
+    pipeline.queue.send([{"größe": 1, "note": "a"}, {"größe": "none", "note": "ä"}])
+    pipeline.wait_until_ingested(2)
+    (letter,) = pipeline.dead_letters()
+    assert letter["redacted"]["fields"]["/größe"]["type"] == "string"
+    assert latin1.db.value("SELECT sqs_ingest_redrive(%s)", [pipeline.name]) == 0
+    assert pipeline.dead_letters()[0]["redacted"] == letter["redacted"]
 
 
 def test_a_latin1_database_wants_names_of_pipelines_in_ascii(latin1):

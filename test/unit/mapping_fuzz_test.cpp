@@ -244,7 +244,7 @@ void check(const Case& one, const Keyring& ring) {
         ASSERT_EQ(rows.error().field, told.rejected->field);
         ASSERT_EQ(rows.error().field.find(kSecret), std::string::npos);
     }
-    const auto shown = redact(one.how, &ring, one.message);
+    const auto shown = json_text(redact(one.how, &ring, one.message), Escape::all_but_ascii);
     ASSERT_TRUE(json::accept(shown));
     ASSERT_EQ(shown.find(kSecret), std::string::npos);
     ASSERT_TRUE(std::all_of(shown.begin(), shown.end(), [](char c) { return c >= ' ' && c <= '~'; }));

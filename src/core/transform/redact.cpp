@@ -64,7 +64,7 @@ std::size_t other_keys(const Mapping& mapping, const json& body) {
 
 } // namespace
 
-std::string redact(const Transform& transform, const Keyring* keyring, const Message& message) {
+json redact(const Transform& transform, const Keyring* keyring, const Message& message) {
     json redacted = {{"bytes", message.body.size()}};
     if (message.body.size() <= kRedactBound) {
         if (const auto body = parse_payload(transform.envelope, transform.encoding, message.body)) {
@@ -72,9 +72,7 @@ std::string redact(const Transform& transform, const Keyring* keyring, const Mes
             redacted["other_keys"] = other_keys(transform.mapping, body.value());
         }
     }
-    constexpr int kNoIndent = -1;
-    constexpr bool kAscii = true;
-    return redacted.dump(kNoIndent, ' ', kAscii, json::error_handler_t::replace);
+    return redacted;
 }
 
 } // namespace sqs_ingest

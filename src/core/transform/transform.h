@@ -73,13 +73,13 @@ struct Explanation {
 };
 Explanation explain(const Transform& transform, const Keyring* keyring, const Message& message);
 
-// What a dead letter may show of a body: JSON text in ASCII, without plain values. Takes any body. Per mapped
+// What a dead letter may show of a body, without plain values. Takes any body. Per mapped
 // body field that is there: its type, and for strings the length in characters and a mask token (hmac where
 // there is a keyring, else the pipeline's method; left out when that needs a key); how many other top-level
 // keys the body has (never their names). For a body that is no JSON object, or longer than kRedactBound
 // bytes: its length only.
 //   {"bytes": 120, "fields": {"/ip": {"type": "string", "length": 15, "token": "hm1.…"}}, "other_keys": 2}
 inline constexpr std::size_t kRedactBound = 65536;
-std::string redact(const Transform& transform, const Keyring* keyring, const Message& message);
+nlohmann::json redact(const Transform& transform, const Keyring* keyring, const Message& message);
 
 } // namespace sqs_ingest
