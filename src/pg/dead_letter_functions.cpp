@@ -24,6 +24,28 @@ namespace {
 
 constexpr const char* kUserColumn = "user_id";
 
+// The caller's pipeline with its target locked, for which it may wait long. Until the transaction ends nobody
+// drops it: the next one of that name can be another's. It can be changed and handed over all the same, since
+// who does that may hold the lock that is waited for: so it is read again when that is there, and after dead
+// letters were read its owner is.
+Pipeline lock_pipeline_and_target(const Extension& extension, const std::string& name, const char* function) {
+    auto row = lock_own_pipeline(extension, name, RowLock::stays);
+    for (;;) {
+        require_being_owner(row, function);
+        auto pipeline = require_resolved(row, NeedsQueue::no);
+        lock_target(pipeline);
+        auto now = require_latest_pipeline(extension, name);
+        if (now.everything == row.everything)
+            return pipeline;
+        row = std::move(now);
+    }
+}
+
+// After dead letters were read: if this holds, they were still the caller's.
+void require_still_own(const Extension& extension, const std::string& name) {
+    require_own_pipeline(require_latest_pipeline(extension, name));
+}
+
 // --- redrive
 
 struct Redriven {
@@ -111,9 +133,7 @@ void say_closed(std::int64_t closed, const std::string& why) {
 std::int64_t redrive(const DeadLetterFilter& filter, std::int64_t max_letters) {
     SpiConnection spi;
     const auto extension = require_extension();
-    const auto row = require_pipeline(extension, filter.pipeline);
-    require_being_owner(row, "sqs_ingest_redrive()");
-    const auto pipeline = require_resolved(row, NeedsQueue::no);
+    const auto pipeline = lock_pipeline_and_target(extension, filter.pipeline, "sqs_ingest_redrive()");
     const Keyring& keyring = record_keyring(extension);
     try_deferred_constraints(); // what the caller left open is not to be blamed on a dead letter
     Sink sink(pipeline, extension, Host::session);
@@ -128,6 +148,7 @@ std::int64_t redrive(const DeadLetterFilter& filter, std::int64_t max_letters) {
             next_dead_letters(extension, filter, keyring, last, Lock::skip, max_letters - total.tried());
         if (letters.empty())
             break;
+        require_still_own(extension, filter.pipeline);
         last = letters.back().id;
         redrive_batch(sink, extension, letters, keyring, total);
         const std::string activity = "sqs_ingest_redrive of \"" + filter.pipeline +
@@ -150,18 +171,20 @@ std::int64_t redrive(const DeadLetterFilter& filter, std::int64_t max_letters) {
 std::int64_t purge(DeadLetterFilter filter) {
     SpiConnection spi;
     const auto extension = require_extension();
-    const auto row = read_pipeline(extension, filter.pipeline);
-    if (row)
-        require_own_pipeline(*row);
-    else if (!ask_pg([] { return superuser(); })) // what a deleted pipeline left behind
-        require_pipeline(extension, filter.pipeline);
+    std::optional<PipelineRow> row;
+    // A superuser may purge what a deleted pipeline left behind.
+    if (read_pipeline(extension, filter.pipeline) || !ask_pg([] { return superuser(); }))
+        row = lock_own_pipeline(extension, filter.pipeline, RowLock::stays);
     if (!filter.chooses() && row)
         filter.older_than = row->dead_letter_retention;
     if (!filter.chooses())
         throw make_error(ERRCODE_INVALID_PARAMETER_VALUE, "sqs_ingest_purge() needs at least one condition",
                          "Name reason, ids, older_than or newer_than; older_than => '0' chooses all. Or set "
                          "dead_letter_retention of the pipeline.");
-    return delete_dead_letters(extension, filter);
+    const auto deleted = delete_dead_letters(extension, filter);
+    if (row)
+        require_still_own(extension, filter.pipeline);
+    return deleted;
 }
 
 // --- forget
@@ -276,6 +299,7 @@ void forget_dead_letters(const Extension& extension, const Pipeline& pipeline, c
         const auto letters = next_dead_letters(extension, all, keyring, last, Lock::none);
         if (letters.empty())
             return;
+        require_still_own(extension, pipeline.row.name);
         last = letters.back().id;
         std::vector<std::int64_t> gone;
         for (const auto& letter : letters) {
@@ -297,9 +321,7 @@ std::string forget(const std::string& name, std::string user_id) {
                          "Name the user whose rows and dead letters are to go.");
     SpiConnection spi;
     const auto extension = require_extension();
-    const auto row = require_pipeline(extension, name);
-    require_being_owner(row, "sqs_ingest_forget()");
-    const auto pipeline = require_resolved(row, NeedsQueue::no);
+    const auto pipeline = lock_pipeline_and_target(extension, name, "sqs_ingest_forget()");
     const Keyring& keyring = verified_keyring();
     const auto position = user_column(pipeline);
     const auto& rule = pipeline.mapping.columns[position];
