@@ -417,3 +417,18 @@ def test_a_redrive_goes_by_what_the_pipeline_is_when_the_table_is_free(owner, in
     in_hand.rollback()
     assert redrive.end() == [(1,)]
     assert owner.sql("SELECT id FROM u") == [("x",)]
+
+
+@pytest.mark.parametrize("handing_over", ["UPDATE sqs_ingest_pipeline SET owner = '{heir}'", "REASSIGN OWNED BY {owner} TO {heir}"], ids=["UPDATE", "REASSIGN"])
+@pytest.mark.parametrize("call", ["alter", "drop cascade"])
+def test_what_waits_while_it_is_handed_over_is_refused(owner, pipelines, under_way, call, handing_over):
+    heir = pipelines.owner()
+    with pipelines.db.connect(autocommit=False) as other:
+        other.execute(handing_over.format(owner=owner.role, heir=heir))
+        statement, (name,) = calls("events")[call]
+        acting = under_way(owner, statement.replace("%s", f"'{name}'"))
+        other.commit()
+    with pytest.raises(DENIED, match='must be owner of pipeline "events"'):
+        acting.end()
+    assert pipelines.db.sql("SELECT name, owner::text, workers FROM sqs_ingest_pipeline") == [("events", heir, 1)]
+    assert len(owner.pipeline.dead_letters()) == 1
