@@ -432,3 +432,15 @@ def test_what_waits_while_it_is_handed_over_is_refused(owner, pipelines, under_w
         acting.end()
     assert pipelines.db.sql("SELECT name, owner::text, workers FROM sqs_ingest_pipeline") == [("events", heir, 1)]
     assert len(owner.pipeline.dead_letters()) == 1
+
+
+@pytest.mark.parametrize("call", ["start", "stop"])
+def test_start_and_stop_wait_for_reassign_owned_and_are_refused(owner, pipelines, under_way, call):
+    heir = pipelines.owner()
+    with pipelines.db.connect(autocommit=False) as other:
+        other.execute(f"REASSIGN OWNED BY {owner.role} TO {heir}")
+        acting = under_way(owner, f"SELECT sqs_ingest_{call}('events')")
+        other.commit()
+    with pytest.raises(DENIED, match='must be owner of pipeline "events"'):
+        acting.end()
+    assert pipelines.db.value("SELECT count(*) FROM pg_shseclabel l JOIN pg_database d ON d.oid = l.objoid WHERE d.datname = current_database()") == 0
