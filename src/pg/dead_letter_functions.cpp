@@ -134,7 +134,7 @@ std::int64_t redrive(const DeadLetterFilter& filter, std::int64_t max_letters) {
     SpiConnection spi;
     const auto extension = require_extension();
     const auto pipeline = lock_pipeline_and_target(extension, filter.pipeline, "sqs_ingest_redrive()");
-    const Keyring& keyring = record_keyring(extension);
+    const Keyring& keyring = verified_keyring();
     try_deferred_constraints(); // what the caller left open is not to be blamed on a dead letter
     Sink sink(pipeline, extension, Host::session);
     sink.rehearse();
@@ -156,6 +156,8 @@ std::int64_t redrive(const DeadLetterFilter& filter, std::int64_t max_letters) {
                                      std::to_string(total.rejected) + " rejected again";
         pgstat_report_activity(STATE_RUNNING, activity.c_str());
     }
+    if (total.inserted + total.rejected > 0)
+        record_keyring(extension); // last: others wait for it until the transaction ends
     if (total.closed > 0)
         say_closed(total.closed, total.why_closed);
     call_pg([&] {
