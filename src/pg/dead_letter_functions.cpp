@@ -13,7 +13,6 @@
 #include <nlohmann/json.hpp>
 
 extern "C" {
-#include "catalog/pg_collation.h"
 #include "catalog/pg_operator.h"
 #include "utils/typcache.h"
 }
@@ -263,7 +262,7 @@ struct Forgotten {
     std::string why_closed; // of the last one
 };
 
-// As values of the column's type, by its own equality: 2001:db8::1 is 2001:DB8:0::1.
+// As values of the column's type, by its own equality and collation: 2001:db8::1 is 2001:DB8:0::1.
 bool are_equal(const std::string& one, const std::string& other, const TargetColumns::Declared& column) {
     if (one == other || refusal_of(one, column) != 0 || refusal_of(other, column) != 0)
         return one == other;
@@ -276,8 +275,8 @@ bool are_equal(const std::string& one, const std::string& other, const TargetCol
         const auto value_of = [&](const std::string& text) {
             return OidInputFunctionCall(input, to_server(text.c_str()), parameter, column.modifier);
         };
-        return DatumGetBool(FunctionCall2Coll(const_cast<FmgrInfo*>(&type->eq_opr_finfo),
-                                              DEFAULT_COLLATION_OID, value_of(one), value_of(other)));
+        return DatumGetBool(FunctionCall2Coll(const_cast<FmgrInfo*>(&type->eq_opr_finfo), column.collation,
+                                              value_of(one), value_of(other)));
     });
 }
 

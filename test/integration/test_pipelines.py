@@ -769,6 +769,18 @@ def test_forget_finds_the_person_in_dead_letters_however_it_is_spelt(pipelines, 
     assert len(pipeline.dead_letters()) == 1
 
 
+@pytest.mark.parametrize("kind", ["text COLLATE ci", "ci_text", "varchar(9) COLLATE ci"])
+def test_forget_finds_the_person_as_the_columns_collation_compares(pipelines, kind):
+    db = pipelines.db
+    db.sql("CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false); CREATE DOMAIN ci_text AS text COLLATE ci")
+    db.sql(f"CREATE TABLE t (who {kind}, id integer)")
+    pipeline = pipelines("t", [{"column": "who", "from": "/who", "user": True}, {"column": "id", "from": "/id", "required": True}])
+    pipeline.queue.send([{"who": "ALICE", "id": 1}, {"who": "ALICE"}, {"who": "BOB"}])
+    pipeline.drain()
+    assert db.value("SELECT sqs_ingest_forget('alice', %s)", [pipeline.name]) == {"rows": 1, "dead_letters": 1, "not_opened": 0}
+    assert len(pipeline.dead_letters()) == 1
+
+
 def test_forget_without_a_marked_column_says_how_to_mark_one(t):
     with pytest.raises(psycopg.errors.UndefinedColumn) as refused:
         t.db.sql("SELECT sqs_ingest_forget('x', %s)", [t.name])
