@@ -72,10 +72,8 @@ void keep(const Extension& extension, const DeadLetter& letter, const Rejection&
     std::string metadata;
     if (keeps_metadata(extension)) {
         const auto sealed_too = sealed_metadata(keyring, letter.message, rejection.reason);
-        if (!sealed_too.empty()) {
-            metadata = ", sealed_metadata = decode($8, 'hex')";
-            parameters.push_back(hex(as_bytes(sealed_too)));
-        }
+        metadata = ", sealed_metadata = decode($8, 'hex')";
+        parameters.push_back(text(hex(as_bytes(sealed_too)))); // NULL: nothing stays under an older key
     }
     AsExtensionOwner as_owner(extension);
     query("UPDATE " + extension.table("sqs_ingest_dead_letter") +
