@@ -73,6 +73,20 @@ def test_a_pipeline_from_a_table_in_one_call(pipelines):
     assert db.value("SELECT sqs_ingest_forget(%s, %s)", [user, pipeline.name]) == {"rows": 1, "dead_letters": 1, "not_opened": 0}
 
 
+def test_a_pipeline_from_a_table_leaves_the_defaults_of_domains_to_the_database(pipelines):
+    db = pipelines.db
+    db.sql("""CREATE DOMAIN state AS text DEFAULT 'new'; CREATE DOMAIN inner_state AS state NOT NULL; CREATE DOMAIN plain AS text; CREATE DOMAIN bare AS state;
+              ALTER DOMAIN bare DROP DEFAULT; CREATE TABLE t (id integer, a state NOT NULL, b state, c inner_state, d plain, e bare)""")  # fmt: skip
+    said = []
+    db.connection.add_notice_handler(lambda diag: said.append(diag.message_primary))
+    pipeline = pipelines("t")
+    assert "columns left to the database, which fills them: a, b, c" in said
+    pipeline.queue.send([{"id": 1, "a": "x", "d": "d", "e": "e"}, {"id": 2}])
+    pipeline.drain()
+    assert db.sql("SELECT * FROM t ORDER BY id") == [(1, "new", "new", "new", "d", "e"), (2, "new", "new", "new", None, None)]
+    assert pipeline.dead_letters() == []
+
+
 def test_a_table_without_a_column_to_fill_is_refused(pipelines):
     pipelines.db.sql("CREATE TABLE t (id bigint GENERATED ALWAYS AS IDENTITY, at timestamptz DEFAULT now())")
     with pytest.raises(psycopg.errors.InvalidTableDefinition, match="no column"):
