@@ -13,7 +13,6 @@
 #include <nlohmann/json.hpp>
 
 extern "C" {
-#include "catalog/pg_collation.h"
 #include "catalog/pg_operator.h"
 #include "utils/typcache.h"
 }
@@ -23,6 +22,28 @@ namespace sqs_ingest::pg {
 namespace {
 
 constexpr const char* kUserColumn = "user_id";
+
+// The caller's pipeline with its target locked, for which it may wait long. Until the transaction ends nobody
+// drops it: the next one of that name can be another's. It can be changed and handed over all the same, since
+// who does that may hold the lock that is waited for: so it is read again when that is there, and after dead
+// letters were read its owner is.
+Pipeline lock_pipeline_and_target(const Extension& extension, const std::string& name, const char* function) {
+    auto row = lock_own_pipeline(extension, name, RowLock::stays);
+    for (;;) {
+        require_being_owner(row, function);
+        auto pipeline = require_resolved(row, NeedsQueue::no);
+        lock_target(pipeline);
+        auto now = require_latest_pipeline(extension, name);
+        if (now.everything == row.everything)
+            return pipeline;
+        row = std::move(now);
+    }
+}
+
+// After dead letters were read: if this holds, they were still the caller's.
+void require_still_own(const Extension& extension, const std::string& name) {
+    require_own_pipeline(require_latest_pipeline(extension, name));
+}
 
 // --- redrive
 
@@ -51,10 +72,8 @@ void keep(const Extension& extension, const DeadLetter& letter, const Rejection&
     std::string metadata;
     if (keeps_metadata(extension)) {
         const auto sealed_too = sealed_metadata(keyring, letter.message, rejection.reason);
-        if (!sealed_too.empty()) {
-            metadata = ", sealed_metadata = decode($8, 'hex')";
-            parameters.push_back(hex(as_bytes(sealed_too)));
-        }
+        metadata = ", sealed_metadata = decode($8, 'hex')";
+        parameters.push_back(text(hex(as_bytes(sealed_too)))); // NULL: nothing stays under an older key
     }
     AsExtensionOwner as_owner(extension);
     query("UPDATE " + extension.table("sqs_ingest_dead_letter") +
@@ -111,10 +130,8 @@ void say_closed(std::int64_t closed, const std::string& why) {
 std::int64_t redrive(const DeadLetterFilter& filter, std::int64_t max_letters) {
     SpiConnection spi;
     const auto extension = require_extension();
-    const auto row = require_pipeline(extension, filter.pipeline);
-    require_being_owner(row, "sqs_ingest_redrive()");
-    const auto pipeline = require_resolved(row, NeedsQueue::no);
-    const Keyring& keyring = record_keyring(extension);
+    const auto pipeline = lock_pipeline_and_target(extension, filter.pipeline, "sqs_ingest_redrive()");
+    const Keyring& keyring = verified_keyring();
     try_deferred_constraints(); // what the caller left open is not to be blamed on a dead letter
     Sink sink(pipeline, extension, Host::session);
     sink.rehearse();
@@ -128,6 +145,7 @@ std::int64_t redrive(const DeadLetterFilter& filter, std::int64_t max_letters) {
             next_dead_letters(extension, filter, keyring, last, Lock::skip, max_letters - total.tried());
         if (letters.empty())
             break;
+        require_still_own(extension, filter.pipeline);
         last = letters.back().id;
         redrive_batch(sink, extension, letters, keyring, total);
         const std::string activity = "sqs_ingest_redrive of \"" + filter.pipeline +
@@ -135,6 +153,8 @@ std::int64_t redrive(const DeadLetterFilter& filter, std::int64_t max_letters) {
                                      std::to_string(total.rejected) + " rejected again";
         pgstat_report_activity(STATE_RUNNING, activity.c_str());
     }
+    if (total.inserted + total.rejected > 0)
+        record_keyring(extension); // last: others wait for it until the transaction ends
     if (total.closed > 0)
         say_closed(total.closed, total.why_closed);
     call_pg([&] {
@@ -150,18 +170,20 @@ std::int64_t redrive(const DeadLetterFilter& filter, std::int64_t max_letters) {
 std::int64_t purge(DeadLetterFilter filter) {
     SpiConnection spi;
     const auto extension = require_extension();
-    const auto row = read_pipeline(extension, filter.pipeline);
-    if (row)
-        require_own_pipeline(*row);
-    else if (!ask_pg([] { return superuser(); })) // what a deleted pipeline left behind
-        require_pipeline(extension, filter.pipeline);
+    std::optional<PipelineRow> row;
+    // A superuser may purge what a deleted pipeline left behind.
+    if (read_pipeline(extension, filter.pipeline) || !ask_pg([] { return superuser(); }))
+        row = lock_own_pipeline(extension, filter.pipeline, RowLock::stays);
     if (!filter.chooses() && row)
         filter.older_than = row->dead_letter_retention;
     if (!filter.chooses())
         throw make_error(ERRCODE_INVALID_PARAMETER_VALUE, "sqs_ingest_purge() needs at least one condition",
                          "Name reason, ids, older_than or newer_than; older_than => '0' chooses all. Or set "
                          "dead_letter_retention of the pipeline.");
-    return delete_dead_letters(extension, filter);
+    const auto deleted = delete_dead_letters(extension, filter);
+    if (row)
+        require_still_own(extension, filter.pipeline);
+    return deleted;
 }
 
 // --- forget
@@ -238,7 +260,7 @@ struct Forgotten {
     std::string why_closed; // of the last one
 };
 
-// As values of the column's type, by its own equality: 2001:db8::1 is 2001:DB8:0::1.
+// As values of the column's type, by its own equality and collation: 2001:db8::1 is 2001:DB8:0::1.
 bool are_equal(const std::string& one, const std::string& other, const TargetColumns::Declared& column) {
     if (one == other || refusal_of(one, column) != 0 || refusal_of(other, column) != 0)
         return one == other;
@@ -251,8 +273,8 @@ bool are_equal(const std::string& one, const std::string& other, const TargetCol
         const auto value_of = [&](const std::string& text) {
             return OidInputFunctionCall(input, to_server(text.c_str()), parameter, column.modifier);
         };
-        return DatumGetBool(FunctionCall2Coll(const_cast<FmgrInfo*>(&type->eq_opr_finfo),
-                                              DEFAULT_COLLATION_OID, value_of(one), value_of(other)));
+        return DatumGetBool(FunctionCall2Coll(const_cast<FmgrInfo*>(&type->eq_opr_finfo), column.collation,
+                                              value_of(one), value_of(other)));
     });
 }
 
@@ -276,6 +298,7 @@ void forget_dead_letters(const Extension& extension, const Pipeline& pipeline, c
         const auto letters = next_dead_letters(extension, all, keyring, last, Lock::none);
         if (letters.empty())
             return;
+        require_still_own(extension, pipeline.row.name);
         last = letters.back().id;
         std::vector<std::int64_t> gone;
         for (const auto& letter : letters) {
@@ -297,9 +320,7 @@ std::string forget(const std::string& name, std::string user_id) {
                          "Name the user whose rows and dead letters are to go.");
     SpiConnection spi;
     const auto extension = require_extension();
-    const auto row = require_pipeline(extension, name);
-    require_being_owner(row, "sqs_ingest_forget()");
-    const auto pipeline = require_resolved(row, NeedsQueue::no);
+    const auto pipeline = lock_pipeline_and_target(extension, name, "sqs_ingest_forget()");
     const Keyring& keyring = verified_keyring();
     const auto position = user_column(pipeline);
     const auto& rule = pipeline.mapping.columns[position];

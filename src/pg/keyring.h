@@ -27,8 +27,9 @@ struct RecordedKey {
 };
 std::vector<RecordedKey> recorded_keys(const Extension& extension, Effect effect = Effect::writes);
 
-// verified_keyring(), for who is about to write with it: keys that are new here are recorded. Needs an SPI
-// connection.
+// verified_keyring(), for who writes with it in this transaction: keys that are new here are recorded. Until
+// the transaction ends, whoever records the same keys waits for it: workers, too. So what takes long is done
+// before. Needs an SPI connection.
 const Keyring& record_keyring(const Extension& extension);
 
 // The file as a new process will find it, whatever ring this one holds: throws what that one would throw.

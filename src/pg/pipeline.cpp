@@ -169,19 +169,25 @@ SqsClientOptions client_options(const Pipeline& pipeline) {
             pipeline.credentials, pipeline.http,     protocol_setting(pipeline.row.protocol)};
 }
 
-std::optional<PipelineRow> read_pipeline(const Extension& extension, const std::string& name, RowLock lock) {
-    const char* locking = lock == RowLock::stays  ? " FOR KEY SHARE OF p"
-                          : lock == RowLock::goes ? " FOR UPDATE OF p"
-                                                  : "";
+// False: there is none. In a statement of its own: one that waits goes on with the row as it is then, but
+// with what a function in its FROM has made of the row before.
+static bool lock_row(const Extension& extension, const std::string& name, const char* locking) {
+    AsExtensionOwner as_owner(extension);
+    return !query("SELECT FROM " + extension.table("sqs_ingest_pipeline") + " WHERE name = $1 FOR " + locking,
+                  {name})
+                .empty();
+}
+
+static std::optional<PipelineRow> read_row(const Extension& extension, const std::string& name,
+                                           Effect effect) {
     std::vector<TextRow> cells;
     {
         AsExtensionOwner as_owner(extension);
         // By name, since an older version of the extension has fewer columns.
         cells = query("SELECT e.key, e.value FROM " + extension.table("sqs_ingest_pipeline") +
                           " p, jsonb_each_text(to_jsonb(p) - 'created_at' ||"
-                          " jsonb_build_object('owner', p.owner::oid::text)) e WHERE p.name = $1" +
-                          locking,
-                      {name});
+                          " jsonb_build_object('owner', p.owner::oid::text)) e WHERE p.name = $1",
+                      {name}, effect);
     }
     if (cells.empty())
         return std::nullopt;
@@ -233,8 +239,15 @@ std::optional<PipelineRow> read_pipeline(const Extension& extension, const std::
     return row;
 }
 
-PipelineRow require_pipeline(const Extension& extension, const std::string& name) {
-    auto row = read_pipeline(extension, name);
+std::optional<PipelineRow> read_pipeline(const Extension& extension, const std::string& name, RowLock lock) {
+    if ((lock == RowLock::stays && !lock_row(extension, name, "KEY SHARE")) ||
+        (lock == RowLock::changes && !lock_row(extension, name, "NO KEY UPDATE")) ||
+        (lock == RowLock::goes && !lock_row(extension, name, "UPDATE")))
+        return std::nullopt;
+    return read_row(extension, name, Effect::writes);
+}
+
+static PipelineRow required(std::optional<PipelineRow> row, const std::string& name) {
     if (!row)
         // Longer than a name can be, or a JSON text: it may be a body, with the arguments swapped.
         throw make_error(
@@ -244,7 +257,18 @@ PipelineRow require_pipeline(const Extension& extension, const std::string& name
                 : std::string("there is no pipeline of that name"),
             "The table sqs_ingest_pipeline lists the pipelines; sqs_ingest_start() without an argument "
             "makes \"user_logins\".");
-    return *row;
+    return std::move(*row);
+}
+
+PipelineRow require_pipeline(const Extension& extension, const std::string& name, RowLock lock) {
+    return required(read_pipeline(extension, name, lock), name);
+}
+
+PipelineRow require_latest_pipeline(const Extension& extension, const std::string& name) {
+    call_pg([] { PushActiveSnapshot(GetLatestSnapshot()); });
+    auto row = read_row(extension, name, Effect::reads);
+    call_pg([] { PopActiveSnapshot(); });
+    return required(std::move(row), name);
 }
 
 std::uint64_t Pipeline::version() const {

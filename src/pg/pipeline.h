@@ -41,14 +41,19 @@ struct PipelineRow {
 
 enum class RowLock {
     none,
-    stays, // until the transaction ends nobody can delete the row; it can be changed
-    goes   // it waits for those who want it to stay, and keeps others away
+    stays,   // until the transaction ends nobody can delete the row; it can be changed
+    changes, // nobody else can change or delete it; who wants it to stay is no obstacle
+    goes     // it waits for those who want it to stay, and keeps others away
 };
 
-// Needs an SPI connection. Empty: there is no such pipeline.
+// Needs an SPI connection. Empty: there is no such pipeline. With a lock: the row as it is after the wait.
 std::optional<PipelineRow> read_pipeline(const Extension& extension, const std::string& name,
                                          RowLock lock = RowLock::none);
-PipelineRow require_pipeline(const Extension& extension, const std::string& name); // throws PgError
+PipelineRow require_pipeline(const Extension& extension, const std::string& name,
+                             RowLock lock = RowLock::none); // throws PgError
+
+// As it was committed last, or changed by this transaction, whatever its snapshot shows. Throws PgError.
+PipelineRow require_latest_pipeline(const Extension& extension, const std::string& name);
 
 // What becomes of a message that cannot become a row.
 enum class OnInvalid {

@@ -209,8 +209,7 @@ void alter(const Arguments& arguments, const std::set<std::string>& reset) {
     const auto extension = lock_extension();
     SpiConnection spi;
     const auto enabled = lock_enabled_pipelines();
-    const auto before = require_pipeline(extension, arguments.name);
-    require_own_pipeline(before);
+    lock_own_pipeline(extension, arguments.name, RowLock::changes); // it may be handed over just now
     json changes = changes_of(arguments);
     std::string assignments;
     const auto assign = [&](const std::string& option, const std::string& value) {
@@ -273,7 +272,8 @@ void drop(const std::string& name, bool cascade) {
                          "the workers of pipeline \"" + name + "\" are still finishing",
                          "They may wait for a lock that this transaction holds, or for a standby. Run "
                          "sqs_ingest_stop() and wait until sqs_ingest_status() shows none, then drop it.");
-    read_pipeline(extension, name, RowLock::goes); // a drain writes no more under this name
+    // Nobody writes or redrives any more under this name. It may have been handed over meanwhile.
+    require_own_pipeline(require_pipeline(extension, name, RowLock::goes));
     if (!cascade)
         require_no_dead_letters(extension, name); // what was written last
     AsExtensionOwner as_owner(extension);

@@ -22,6 +22,13 @@ void require_own_pipeline(const PipelineRow& row) {
                          "Its owner is \"" + role_name(row.owner) + "\".");
 }
 
+PipelineRow lock_own_pipeline(const Extension& extension, const std::string& name, RowLock lock) {
+    require_own_pipeline(require_pipeline(extension, name));
+    auto row = require_pipeline(extension, name, lock);
+    require_own_pipeline(row);
+    return row;
+}
+
 void require_being_owner(const PipelineRow& row, const char* what) {
     require_own_pipeline(row);
     const std::string owner = role_name(row.owner);

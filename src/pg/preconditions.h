@@ -9,6 +9,10 @@ namespace sqs_ingest::pg {
 // Throws PgError for a caller who is neither the pipeline's owner nor a member of that role, nor a superuser.
 void require_own_pipeline(const PipelineRow& row);
 
+// The row, locked. Its owner is judged before it is waited for, so that nobody else waits, and again as it is
+// then. Needs an SPI connection.
+PipelineRow lock_own_pipeline(const Extension& extension, const std::string& name, RowLock lock);
+
 // For what writes to the target in a session, and so runs its triggers there: throws PgError unless the
 // caller is the owner itself, and nobody that a trigger could become by RESET ROLE or RESET SESSION
 // AUTHORIZATION can do more than the owner.

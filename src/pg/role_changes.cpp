@@ -78,7 +78,7 @@ static void on_utility(PlannedStmt* planned, const char* query_string, bool read
     const bool drops = IsA(statement, DropOwnedStmt), reassigns = IsA(statement, ReassignOwnedStmt);
     // First the statement itself, which checks what the caller may do. It may be a ROLLBACK that frees its
     // own tree: that is looked at again only where we know better.
-    if (drops)
+    if (drops || reassigns)
         pg_entry([] { lock_if_installed(); });
     run(planned, query_string, read_only_tree, context, parameters, environment, destination, completion);
 

@@ -42,10 +42,13 @@ json rule_of(const std::string& column, bool not_null) { // in UTF-8
 } // namespace
 
 TableMapping mapping_of_table(Oid table) {
+    // A domain over a domain has a copy of its default.
     const auto columns =
-        query("SELECT a.attname, a.attnotnull::pg_catalog.text,"
-              " (a.atthasdef OR a.attidentity OPERATOR(pg_catalog.<>) '')::pg_catalog.text"
-              " FROM pg_catalog.pg_attribute a WHERE a.attrelid OPERATOR(pg_catalog.=) $1::pg_catalog.oid"
+        query("SELECT a.attname, a.attnotnull::pg_catalog.text, (a.atthasdef OR t.typdefault IS NOT NULL"
+              " OR a.attidentity OPERATOR(pg_catalog.<>) '')::pg_catalog.text"
+              " FROM pg_catalog.pg_attribute a"
+              " LEFT JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) a.atttypid"
+              " WHERE a.attrelid OPERATOR(pg_catalog.=) $1::pg_catalog.oid"
               " AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped ORDER BY a.attnum",
               {std::to_string(table)}, Effect::reads);
     TableMapping mapping;

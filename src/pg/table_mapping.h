@@ -11,8 +11,8 @@ struct TableMapping {
 };
 
 // Column "a" from "/a", required where it is NOT NULL; "masked_a" from "/a", masked, an address ("masked_ip",
-// "masked_ip_address") in canonical form first. Columns with a default, identity and generated ones are left
-// out. Needs an SPI connection. Throws PgError when no column is left.
+// "masked_ip_address") in canonical form first. Columns with a default, which can be their domain's,
+// identity and generated ones are left out. Needs an SPI connection. Throws PgError when no column is left.
 TableMapping mapping_of_table(Oid table);
 
 } // namespace sqs_ingest::pg

@@ -3,6 +3,7 @@ database was used with. Expected tokens are made by keys.py, not by the extensio
 import re
 import signal
 import subprocess
+import threading
 
 import psycopg
 import pytest
@@ -11,6 +12,7 @@ from keys import (  # noqa: F401
     K1, K2, K3, OTHER, KeyringFile, fingerprint, hmac_token, keyring_fixture, make_pipeline_without_workers, siv_token, unseal,
 )  # fmt: skip
 from pipeline import Pipeline, assert_counters_add_up, make_pipeline_fixture, pipeline_fixture, stop_soon  # noqa: F401
+from pipelines import make_proxy_fixture, pipelines_fixture  # noqa: F401
 
 IP = login_message(1)["ip"]
 DEVICE_LATER = (  # device_id is not required any more
@@ -299,6 +301,42 @@ def test_a_start_that_is_rolled_back_records_nothing(pipeline, keyring):
         with pytest.raises(psycopg.Error) as refusal:
             session.execute("SELECT mask('x')")
         assert_other_key(refusal.value)
+
+
+def test_a_redrive_under_way_keeps_nobody_from_recording_a_new_key(pipelines, keyring):
+    db = pipelines.db
+    db.sql("CREATE TABLE slow (id integer); CREATE TABLE other (id integer)")
+    db.sql("""CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+              $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$""")
+    mapping = [{"column": "id", "from": "/id"}]
+    slow, other = pipelines("slow", mapping), pipelines("other", mapping)
+    slow.queue.send([{"id": "x"}])
+    slow.drain()
+    db.sql("ALTER TABLE slow ALTER id TYPE text; CREATE TRIGGER wait BEFORE INSERT ON slow FOR EACH ROW EXECUTE FUNCTION wait()")
+    keyring.keys({1: K1, 2: K2})
+    redriven = []
+    with db.connect(autocommit=False) as holder, db.connect() as session:
+        holder.execute("SELECT pg_advisory_xact_lock(1)")
+        thread = threading.Thread(target=lambda: redriven.append(session.execute("SELECT sqs_ingest_redrive(%s)", [slow.name]).fetchone()[0]))
+        thread.start()
+        waits = "SELECT wait_event_type FROM pg_stat_activity WHERE pid = %s"
+        wait_until(lambda: db.value(waits, [session.info.backend_pid]) == "Lock", 20, "the redrive waits")
+        other.drain()
+        assert key_states(db) == {1: "ok", 2: "ok"}
+        holder.rollback()
+        thread.join(30)
+    assert redriven == [1] and key_states(db) == {1: "ok", 2: "ok"}
+
+
+def test_a_redrive_records_a_new_key(pipelines, keyring):
+    db = pipelines.db
+    db.sql("CREATE TABLE t (id integer)")
+    pipeline = pipelines("t", [{"column": "id", "from": "/id"}])
+    pipeline.queue.send([{"id": "x"}])
+    pipeline.drain()
+    keyring.keys({1: K1, 2: K2})
+    assert db.value("SELECT sqs_ingest_redrive(%s)", [pipeline.name]) == 0
+    assert key_states(db) == {1: "ok", 2: "ok"}
 
 
 def test_create_keyring_records_the_key_and_warns_where_it_lies(db, keyring):

@@ -1,5 +1,7 @@
 """A role without superuser does everything with a pipeline of its own, by the grants that docs/security.md names. Another role with
 the same grants sees and changes nothing of it; a role without grants cannot even try."""
+import threading
+
 import psycopg
 import pytest
 from harness import unique, wait_until
@@ -295,3 +297,175 @@ def test_a_worker_leaves_no_dead_letters_to_the_next_owner_of_the_name(pipelines
     assert made.dead_letters() == []
     assert second.value("SELECT sqs_ingest_redrive('p')") == 0 and second.sql("TABLE mine") == []
     assert sum(dropped.queue.counts()) == 2 and db.sql("TABLE t") == []
+
+
+# -- while it is dropped, altered or handed over ----------------------------------------------------------------------
+
+
+class UnderWay:
+    """A statement under way in a session of its own, in the background."""
+
+    def __init__(self, db, role, statement):
+        self.db, self.connection, self.error = db, db.connect(role), None
+        self._thread = threading.Thread(target=self._run, args=[statement], daemon=True)
+        self._thread.start()
+
+    def _run(self, statement):
+        try:
+            self.rows = self.connection.execute(statement).fetchall()
+        except psycopg.Error as error:
+            self.error = error
+
+    def wait_until_it_waits(self):
+        """For a lock."""
+        waits = "SELECT wait_event_type FROM pg_stat_activity WHERE pid = %s"
+        pid = self.connection.info.backend_pid
+        wait_until(lambda: self.db.value(waits, [pid]) == "Lock" or not self._thread.is_alive(), 20, "it waits for a lock", 0.02)
+        assert self._thread.is_alive(), f"it did not wait: {self.error or self.rows}"
+        return self
+
+    def end(self):
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+        if self.error:
+            raise self.error
+        return self.rows
+
+
+@pytest.fixture
+def under_way(pipelines):
+    made = []
+    yield lambda session, statement: made.append(UnderWay(pipelines.db, session.role, statement)) or made[-1].wait_until_it_waits()
+    for one in made:
+        one.connection.cancel()
+        one._thread.join(30)
+        one.connection.close()
+
+
+@pytest.fixture
+def in_hand(owner, pipelines):
+    """Another session of the owner, in a transaction that has locked the table t."""
+    with pipelines.db.connect(owner.role, autocommit=False) as session:
+        session.execute("LOCK TABLE t")
+        yield session
+        session.rollback()
+
+
+ACTING = {"redrive": "SELECT sqs_ingest_redrive('events')", "forget": "SELECT sqs_ingest_forget('x', 'events')"}
+FRUITLESS = {"redrive": "SELECT sqs_ingest_redrive('events', max_letters => 0)", "forget": "SELECT sqs_ingest_forget('7', 'events')",
+             "purge": "SELECT sqs_ingest_purge('events', reason => 'none')"}  # fmt: skip
+
+
+def hand_over(db, session):
+    """To another owner, who gets a dead letter like the one that is there."""
+    db.sql(f"UPDATE sqs_ingest_pipeline SET owner = '{session.role}'")
+    db.sql("""INSERT INTO sqs_ingest_dead_letter (pipeline, message_id, receive_count, reason, redacted, sealed)
+              SELECT pipeline, message_id, receive_count, reason, redacted, sealed FROM sqs_ingest_dead_letter""")
+
+
+@pytest.mark.parametrize("acting", FRUITLESS.values(), ids=FRUITLESS)
+def test_nobody_drops_it_before_a_redrive_purge_or_forget_is_committed_but_alter_goes_on(owner, pipelines, acting):
+    with pipelines.db.connect(owner.role, autocommit=False) as session:
+        session.execute(acting)
+        owner.sql("SET lock_timeout = '200ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            owner.sql("SELECT sqs_ingest_drop_pipeline('events', true)")
+        owner.sql("SELECT sqs_ingest_alter_pipeline('events', workers => 2)")
+        session.commit()
+    owner.sql("SELECT sqs_ingest_drop_pipeline('events', true)")
+
+
+@pytest.mark.parametrize("acting", ACTING.values(), ids=ACTING)
+def test_a_drop_waits_for_a_redrive_or_forget_that_waits_for_the_table(owner, in_hand, under_way, acting):
+    acting = under_way(owner, acting)
+    drop = under_way(owner, "SELECT sqs_ingest_drop_pipeline('events', true)")
+    assert owner.sql("SELECT name FROM sqs_ingest_pipeline") == [("events",)]
+    in_hand.rollback()
+    acting.end()
+    drop.end()
+    assert owner.sql("SELECT name FROM sqs_ingest_pipeline") == []
+
+
+@pytest.mark.parametrize("acting", ACTING.values(), ids=ACTING)
+def test_a_redrive_or_forget_that_waited_for_the_table_leaves_the_next_owners_dead_letters(
+        owner, pipelines, session_of, in_hand, under_way, acting):  # fmt: skip
+    acting = under_way(owner, acting)
+    hand_over(pipelines.db, session_of(pipelines.owner()))
+    in_hand.rollback()
+    with pytest.raises(DENIED, match='must be owner of pipeline "events"'):
+        acting.end()
+    assert [letter["redrives"] for letter in owner.pipeline.dead_letters()] == [0, 0]
+    assert owner.sql("SELECT id FROM t") == [(1,)]
+
+
+def test_a_redrive_opens_no_dead_letter_that_came_after_the_pipeline_was_handed_over(owner, pipelines, session_of, under_way):
+    owner.sql("ALTER TABLE t ALTER id TYPE text")
+    owner.sql("""CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$""")
+    owner.sql("CREATE TRIGGER slow BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION slow()")
+    with pipelines.db.connect(autocommit=False) as other:
+        other.execute("SELECT pg_advisory_xact_lock(1)")
+        redrive = under_way(owner, ACTING["redrive"])
+        hand_over(pipelines.db, session_of(pipelines.owner()))
+        other.rollback()
+    with pytest.raises(DENIED, match='must be owner of pipeline "events"'):
+        redrive.end()
+    assert len(owner.pipeline.dead_letters()) == 2 and owner.sql("SELECT id FROM t") == [("1",)]
+
+
+def test_a_forget_leaves_dead_letters_that_came_after_the_pipeline_was_handed_over(owner, pipelines, session_of, under_way):
+    with pipelines.db.connect(autocommit=False) as other:
+        other.execute("SELECT FROM sqs_ingest_dead_letter FOR UPDATE")
+        forget = under_way(owner, ACTING["forget"])
+        hand_over(pipelines.db, session_of(pipelines.owner()))
+        other.rollback()
+    with pytest.raises(DENIED, match='must be owner of pipeline "events"'):
+        forget.end()
+    assert len(owner.pipeline.dead_letters()) == 2
+
+
+@pytest.mark.parametrize("acting", FRUITLESS.values(), ids=FRUITLESS)
+def test_an_old_snapshot_shows_no_owner_that_is_none_any_more(owner, pipelines, session_of, acting):
+    with pipelines.db.connect(owner.role, autocommit=False) as session:
+        session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        session.execute("SELECT 1 FROM sqs_ingest_pipeline")
+        hand_over(pipelines.db, session_of(pipelines.owner()))
+        with pytest.raises(DENIED, match='must be owner of pipeline "events"'):
+            session.execute(acting)
+        session.rollback()
+
+
+def test_a_redrive_goes_by_what_the_pipeline_is_when_the_table_is_free(owner, in_hand, under_way):
+    owner.sql("CREATE TABLE u (id text, masked_ip text)")
+    redrive = under_way(owner, ACTING["redrive"])
+    owner.sql("SELECT sqs_ingest_alter_pipeline('events', target => 'u')")
+    in_hand.rollback()
+    assert redrive.end() == [(1,)]
+    assert owner.sql("SELECT id FROM u") == [("x",)]
+
+
+@pytest.mark.parametrize("handing_over", ["UPDATE sqs_ingest_pipeline SET owner = '{heir}'", "REASSIGN OWNED BY {owner} TO {heir}"], ids=["UPDATE", "REASSIGN"])
+@pytest.mark.parametrize("call", ["alter", "drop cascade"])
+def test_what_waits_while_it_is_handed_over_is_refused(owner, pipelines, under_way, call, handing_over):
+    heir = pipelines.owner()
+    with pipelines.db.connect(autocommit=False) as other:
+        other.execute(handing_over.format(owner=owner.role, heir=heir))
+        statement, (name,) = calls("events")[call]
+        acting = under_way(owner, statement.replace("%s", f"'{name}'"))
+        other.commit()
+    with pytest.raises(DENIED, match='must be owner of pipeline "events"'):
+        acting.end()
+    assert pipelines.db.sql("SELECT name, owner::text, workers FROM sqs_ingest_pipeline") == [("events", heir, 1)]
+    assert len(owner.pipeline.dead_letters()) == 1
+
+
+@pytest.mark.parametrize("call", ["start", "stop"])
+def test_start_and_stop_wait_for_reassign_owned_and_are_refused(owner, pipelines, under_way, call):
+    heir = pipelines.owner()
+    with pipelines.db.connect(autocommit=False) as other:
+        other.execute(f"REASSIGN OWNED BY {owner.role} TO {heir}")
+        acting = under_way(owner, f"SELECT sqs_ingest_{call}('events')")
+        other.commit()
+    with pytest.raises(DENIED, match='must be owner of pipeline "events"'):
+        acting.end()
+    assert pipelines.db.value("SELECT count(*) FROM pg_shseclabel l JOIN pg_database d ON d.oid = l.objoid WHERE d.datname = current_database()") == 0

@@ -73,6 +73,20 @@ def test_a_pipeline_from_a_table_in_one_call(pipelines):
     assert db.value("SELECT sqs_ingest_forget(%s, %s)", [user, pipeline.name]) == {"rows": 1, "dead_letters": 1, "not_opened": 0}
 
 
+def test_a_pipeline_from_a_table_leaves_the_defaults_of_domains_to_the_database(pipelines):
+    db = pipelines.db
+    db.sql("""CREATE DOMAIN state AS text DEFAULT 'new'; CREATE DOMAIN inner_state AS state NOT NULL; CREATE DOMAIN plain AS text; CREATE DOMAIN bare AS state;
+              ALTER DOMAIN bare DROP DEFAULT; CREATE TABLE t (id integer, a state NOT NULL, b state, c inner_state, d plain, e bare)""")  # fmt: skip
+    said = []
+    db.connection.add_notice_handler(lambda diag: said.append(diag.message_primary))
+    pipeline = pipelines("t")
+    assert "columns left to the database, which fills them: a, b, c" in said
+    pipeline.queue.send([{"id": 1, "a": "x", "d": "d", "e": "e"}, {"id": 2}])
+    pipeline.drain()
+    assert db.sql("SELECT * FROM t ORDER BY id") == [(1, "new", "new", "new", "d", "e"), (2, "new", "new", "new", None, None)]
+    assert pipeline.dead_letters() == []
+
+
 def test_a_table_without_a_column_to_fill_is_refused(pipelines):
     pipelines.db.sql("CREATE TABLE t (id bigint GENERATED ALWAYS AS IDENTITY, at timestamptz DEFAULT now())")
     with pytest.raises(psycopg.errors.InvalidTableDefinition, match="no column"):
@@ -766,6 +780,18 @@ def test_forget_finds_the_person_in_dead_letters_however_it_is_spelt(pipelines, 
     pipeline.queue.send([{"person": {"id": sent}}, {"person": {"id": "8"}}])
     pipeline.drain()
     assert db.value("SELECT sqs_ingest_forget(%s, %s)", [asked, pipeline.name]) == {"rows": 0, "dead_letters": 1, "not_opened": 0}
+    assert len(pipeline.dead_letters()) == 1
+
+
+@pytest.mark.parametrize("kind", ["text COLLATE ci", "ci_text", "varchar(9) COLLATE ci"])
+def test_forget_finds_the_person_as_the_columns_collation_compares(pipelines, kind):
+    db = pipelines.db
+    db.sql("CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false); CREATE DOMAIN ci_text AS text COLLATE ci")
+    db.sql(f"CREATE TABLE t (who {kind}, id integer)")
+    pipeline = pipelines("t", [{"column": "who", "from": "/who", "user": True}, {"column": "id", "from": "/id", "required": True}])
+    pipeline.queue.send([{"who": "ALICE", "id": 1}, {"who": "ALICE"}, {"who": "BOB"}])
+    pipeline.drain()
+    assert db.value("SELECT sqs_ingest_forget('alice', %s)", [pipeline.name]) == {"rows": 1, "dead_letters": 1, "not_opened": 0}
     assert len(pipeline.dead_letters()) == 1
 
 

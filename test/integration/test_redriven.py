@@ -3,6 +3,7 @@ import base64
 import gzip
 import json
 
+from keys import K1, K2, keyring_fixture  # noqa: F401
 from pipelines import make_proxy_fixture, pipelines_fixture  # noqa: F401
 from proxy import altered_messages, short_polls
 
@@ -71,3 +72,24 @@ def test_redriven_row_has_the_time_when_its_message_was_received(pipelines):
     db.sql("ALTER TABLE t DROP CONSTRAINT t_id_check")
     assert redrive(pipeline) == 1
     assert db.value("SELECT received BETWEEN now() - interval '1 minute' AND now() AND day = (received AT TIME ZONE 'UTC')::date FROM t")
+
+
+def test_nothing_of_a_letter_that_was_kept_again_is_left_under_an_older_key(pipelines, keyring):
+    """Metadata that is needed no more, too: the letter could not be opened without that key."""
+    db = pipelines.db
+    db.sql("CREATE TABLE t (id integer, note text)")
+    pipeline = pipelines("t", MAPPING)
+    pipeline.queue.send(['{"id": 1, "note": "\\ud800"}'])  # no character: it could have come damaged, and did not
+    pipeline.drain()
+    (letter,) = pipeline.dead_letters()
+    assert letter["reason"] == "invalid_utf8" and letter["sealed_metadata"]
+    keyring.keys({1: K1, 2: K2})
+    pipeline.alter(body_encoding="base64")
+    assert redrive(pipeline) == 0
+    (letter,) = pipeline.dead_letters()
+    assert letter["reason"] != "invalid_utf8" and letter["sealed_metadata"] is None
+    keyring.keys({2: K2})
+    pipeline.alter(body_encoding="plain")
+    assert redrive(pipeline) == 0
+    (letter,) = pipeline.dead_letters()
+    assert letter["reason"] == "invalid_utf8" and letter["redrives"] == 2
