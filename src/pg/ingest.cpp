@@ -421,9 +421,12 @@ void Ingest::on_visibility_changed(TransferId id, const BatchResult& result, Ins
         ends[handle] = result.outcome.ok() ? End::extended : End::again;
     if (result.outcome.ok())
         for (const auto& failed : result.outcome.value()) {
+            auto& end = ends[change.receipt_handles[failed.position]];
             const auto what = failed.error.error_class;
-            ends[change.receipt_handles[failed.position]] =
-                what == ErrorClass::receipt || what == ErrorClass::configuration ? End::lost : End::again;
+            if (what == ErrorClass::receipt || what == ErrorClass::configuration)
+                end = End::lost;
+            else if (failed.error.code != kNotAnswered || visibility_backoff_.errors() == 0)
+                end = End::again; // else a server that names no entries: it has said yes twice
         }
 
     if (!result.outcome.ok()) {
@@ -811,7 +814,9 @@ void Ingest::on_deleted(TransferId id, const BatchResult& result, Instant now) {
         std::fill(errors.begin(), errors.end(), &result.outcome.error());
     }
     for (std::size_t i = 0; i < entries.size(); ++i) {
-        if (!errors[i]) {
+        const bool tried_before = entries[i].backoff.errors() > 0;
+        // A server that names no entries would be asked for ever: what it has let pass twice is deleted.
+        if (!errors[i] || (errors[i]->code == kNotAnswered && tried_before)) {
             count(Counter::deleted);
             deletes_.deleted(entries[i]);
             continue;
@@ -821,7 +826,7 @@ void Ingest::on_deleted(TransferId id, const BatchResult& result, Instant now) {
         // seemed to fail, has deleted it.
         if (errors[i]->error_class != ErrorClass::receipt)
             deletes_.retry(std::move(entries[i]), now, random_fraction());
-        else if (entries[i].backoff.errors() > 0)
+        else if (tried_before)
             deletes_.deleted(entries[i]);
         else
             deletes_.lost(entries[i]);

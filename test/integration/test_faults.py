@@ -7,13 +7,14 @@ the pipeline's faults that count is 1, so whatever comes back to the queue is lo
 import json
 import os
 import subprocess
+import time
 
 import psycopg
 import pytest
 from harness import login_message, login_messages, wait_until
 from pipeline import users_of
 from pipeline import assert_counters_add_up, make_owner, pipeline_fixture, prepare  # noqa: F401
-from proxy import make_pipeline_fixture, make_proxy_fixture, proxy_fixture, short_polls  # noqa: F401
+from proxy import Answer, make_pipeline_fixture, make_proxy_fixture, proxy_fixture, short_polls  # noqa: F401
 
 # A worker that waits for a lock gives up after 4 s: before that it must find out that it is in a deadlock.
 CLUSTER_SETTINGS = {"deadlock_timeout": "2s"}
@@ -448,6 +449,23 @@ def test_nothing_more_is_received_while_the_disk_is_full(make_pipeline, moto, pr
     assert pipeline.stat()["received"] == 10
     pipeline.db.sql("DROP TRIGGER target_trigger ON user_logins")
     pipeline.wait_until_done(20, RESUMES_WITHIN)
+
+
+def test_extension_that_the_answer_leaves_out_is_asked_for_once_more(make_pipeline, moto, proxy):
+    """Once, and not for ever, should the server never name what it has extended."""
+    queue = moto.queue(VisibilityTimeout=26)  # to be extended after 2 s
+    pipeline = make_pipeline(queue, {"sqs_ingest.endpoint_url": proxy.endpoint})
+    pipeline.db.sql(USER_LOGINS)
+    pipeline.db.sql(trigger("RAISE 'no space' USING ERRCODE = 'disk_full';"))
+    proxy.on("ChangeMessageVisibilityBatch", lambda request, forward: forward() and Answer(200, b"{}"))
+    queue.send([login_message(1)])
+    pipeline.start()
+    wait_until(lambda: len(proxy.asked("ChangeMessageVisibilityBatch")) == 2, 20, "an extension, and another")
+    time.sleep(2)
+    first, second = proxy.asked("ChangeMessageVisibilityBatch")
+    assert first.json == second.json
+    pipeline.db.sql("DROP TRIGGER target_trigger ON user_logins")
+    pipeline.wait_until_done(1, RESUMES_WITHIN)
 
 
 def test_row_that_takes_too_long_keeps_no_other_from_being_stored(pipeline):

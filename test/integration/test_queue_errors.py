@@ -528,6 +528,38 @@ def test_stale_handle_is_counted_and_not_tried_again(proxied, proxy):
     assert len(proxied.rows()) == 1
 
 
+def test_deletes_that_the_answer_leaves_out_are_repeated_alone(proxied, proxy):
+    """One is deleted, of the others the answer says nothing."""
+
+    def only_the_first(request, forward):
+        request.body = json.dumps({**request.json, "Entries": request.json["Entries"][:1]}).encode()
+        return forward()
+
+    proxy.on(DELETE, only_the_first, times=1)
+    proxied.queue.send(login_messages(5))
+    proxied.start()
+    stat = proxied.wait_until_ingested(5)
+    assert stat["delete_failures"] == 4
+    assert proxied.queue.is_empty()
+    first, *later = [[entry["ReceiptHandle"] for entry in request.json["Entries"]] for request in proxy.asked(DELETE)]
+    assert sorted(handle for request in later for handle in request) == sorted(first[1:])
+
+
+def test_server_that_names_no_deleted_entries_is_asked_twice(proxied, proxy):
+    def unnamed(request, forward):
+        forward()
+        return Answer(200, b"{}")
+
+    proxy.on(DELETE, unnamed)
+    proxied.queue.send(login_messages(5))
+    proxied.start()
+    stat = proxied.wait_until_ingested(5)
+    assert (stat["deleted"], stat["delete_failures"]) == (5, 5)
+    proxied.wait_for(state="idle")
+    asked = [entry["ReceiptHandle"] for request in proxy.asked(DELETE) for entry in request.json["Entries"]]
+    assert len(asked) == 10 and len(set(asked)) == 5
+
+
 def test_answer_that_names_entries_nobody_sent_is_no_success(proxied, proxy):
     proxy.on(DELETE, answer(body=b'{"Successful": [{"Id": "7"}]}'), times=1)
     proxied.queue.send(login_messages(2))

@@ -322,24 +322,39 @@ std::vector<FailedEntry> failed(const std::string& text, int entries) {
     return result.ok() ? std::move(result).value() : std::vector<FailedEntry>{};
 }
 
-TEST(DecodeBatch, every_entry_that_did_not_fail_succeeded) {
+TEST(DecodeBatch, entries_that_succeeded_are_not_among_the_failed) {
     EXPECT_TRUE(failed(R"({"Successful":[{"Id":"0"},{"Id":"1"}],"Failed":[]})", 2).empty());
     EXPECT_TRUE(failed(R"({"Successful":[{"Id":"0"}]})", 1).empty());
-    EXPECT_TRUE(failed(R"({"Successful":null,"Failed":null})", 1).empty());
+    EXPECT_TRUE(failed(R"({"Successful":[{"Id":"0"},{"Id":"0"}],"Failed":null})", 1).empty());
+}
+
+TEST(DecodeBatch, an_entry_that_the_answer_leaves_out_has_not_succeeded) {
+    const std::vector<FailedEntry> entries =
+        failed(R"({"Successful":[{"Id":"0"}],"Failed":[{"Id":"2","Code":"InternalError"}]})", 4);
+    ASSERT_EQ(entries.size(), 3u);
+    EXPECT_EQ(entries[0].error.code, "InternalError");
+    for (const std::size_t i : {1u, 2u}) {
+        EXPECT_EQ(entries[i].position, i == 1 ? 1 : 3);
+        EXPECT_EQ(entries[i].error.code, kNotAnswered);
+        EXPECT_EQ(entries[i].error.error_class, ErrorClass::transient);
+        EXPECT_EQ(entries[i].error.http_status, 200);
+    }
+    EXPECT_EQ(failed(R"({"Successful":null,"Failed":null})", 3).size(), 3u);
+    EXPECT_EQ(failed("{}", 3).size(), 3u);
 }
 
 TEST(DecodeBatch, failed_entries_come_with_position_and_class) {
     const std::vector<FailedEntry> entries = failed(R"({"Successful":[{"Id":"1"}],"Failed":[
             {"Id":"0","SenderFault":true,"Code":"ReceiptHandleIsInvalid","Message":"not\nvalid"},
-            {"Id":"9","SenderFault":false,"Code":"InternalError"},
+            {"Id":"3","SenderFault":false,"Code":"InternalError"},
             {"Id":"2","SenderFault":true,"Code":"AWS.SimpleQueueService.MessageNotInflight"}]})",
-                                                    10);
+                                                    4);
     ASSERT_EQ(entries.size(), 3u);
     EXPECT_EQ(entries[0].position, 0);
     EXPECT_EQ(entries[0].error.error_class, ErrorClass::receipt);
     EXPECT_EQ(entries[0].error.message, "not valid");
     EXPECT_EQ(entries[0].error.http_status, 200);
-    EXPECT_EQ(entries[1].position, 9);
+    EXPECT_EQ(entries[1].position, 3);
     EXPECT_EQ(entries[1].error.error_class, ErrorClass::transient);
     EXPECT_EQ(entries[2].error.code, "MessageNotInflight");
     EXPECT_EQ(entries[2].error.error_class, ErrorClass::receipt);

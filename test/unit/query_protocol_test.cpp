@@ -350,15 +350,23 @@ TEST(DecodeQueryBatch, failed_entries_come_with_position_and_class) {
         decode_batch(batch(success("1") +
                            failure("0", "<Code>ReceiptHandleIsInvalid</Code><Message>not&#10;valid</Message>"
                                         "<SenderFault>true</SenderFault>") +
-                           failure("9", "<Code>InternalError</Code><SenderFault>false</SenderFault>")),
-                     10);
+                           failure("2", "<Code>InternalError</Code><SenderFault>false</SenderFault>")),
+                     3);
     ASSERT_TRUE(result.ok());
     ASSERT_EQ(result.value().size(), 2u);
     EXPECT_EQ(result.value()[0].position, 0);
     EXPECT_EQ(result.value()[0].error.error_class, ErrorClass::receipt);
     EXPECT_EQ(result.value()[0].error.message, "not valid");
-    EXPECT_EQ(result.value()[1].position, 9);
+    EXPECT_EQ(result.value()[1].position, 2);
     EXPECT_EQ(result.value()[1].error.error_class, ErrorClass::transient);
+}
+
+TEST(DecodeQueryBatch, an_entry_that_the_answer_leaves_out_has_not_succeeded) {
+    const auto result = decode_batch(batch(success("1")), 2);
+    ASSERT_TRUE(result.ok());
+    ASSERT_EQ(result.value().size(), 1u);
+    EXPECT_EQ(result.value()[0].position, 0);
+    EXPECT_EQ(result.value()[0].error.code, kNotAnswered);
 }
 
 TEST(DecodeQueryBatch, visibility_changes_are_answered_alike) {

@@ -139,21 +139,31 @@ Result<std::vector<FailedEntry>, ApiError> failed_entries(const std::vector<Batc
                                                           const std::vector<BatchEntry>& failed,
                                                           int entries) {
     constexpr const char* kForeign = "the answer to a batch names entries that were not sent";
-    for (const BatchEntry& entry : successful)
-        if (!position_of(entry, entries))
+    std::vector<bool> answered(static_cast<std::size_t>(entries));
+    for (const BatchEntry& entry : successful) {
+        const std::optional<int> position = position_of(entry, entries);
+        if (!position)
             return bad_answer(kForeign);
+        answered[static_cast<std::size_t>(*position)] = true;
+    }
     std::vector<FailedEntry> result;
     result.reserve(failed.size());
     for (const BatchEntry& entry : failed) {
         const std::optional<int> position = position_of(entry, entries);
         if (!position)
             return bad_answer(kForeign);
+        answered[static_cast<std::size_t>(*position)] = true;
         // An unknown code is judged by whose fault it is, as HTTP would say it.
         ApiError error = api_error(entry.code.empty() ? "Unknown" : entry.code, entry.message,
                                    entry.sender_fault ? 400 : 500);
         error.http_status = 200;
         result.push_back({*position, std::move(error)});
     }
+    for (int position = 0; position < entries; ++position)
+        if (!answered[static_cast<std::size_t>(position)])
+            result.push_back({position,
+                              {ErrorClass::transient, 200, kNotAnswered,
+                               "the answer to a batch leaves out an entry that was sent"}});
     return result;
 }
 

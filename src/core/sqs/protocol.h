@@ -79,6 +79,10 @@ struct Received {
     std::vector<Damaged> damaged;
 };
 
+// The code of an entry of which the answer says neither that it succeeded nor that it failed. Of class
+// transient.
+inline constexpr const char* kNotAnswered = "NotAnswered";
+
 struct FailedEntry {
     int position; // in the request
     ApiError error;
@@ -102,8 +106,9 @@ struct Codec {
     // checked where MD5 is available, except for a damaged body. MD5OfMessageAttributes is not checked.
     Result<Received, ApiError> (*decode_receive)(std::string_view body);
 
-    // The entries that failed; every other position succeeded. An entry id that was not sent spoils the whole
-    // answer. An entry's http_status is 200, that of the answer.
+    // The entries that failed, those that the answer leaves out among them; every other position succeeded.
+    // An entry id that was not sent spoils the whole answer. An entry's http_status is 200, that of the
+    // answer.
     Result<std::vector<FailedEntry>, ApiError> (*decode_batch)(std::string_view body, int entries);
 
     Result<QueueAttributes, ApiError> (*decode_queue_attributes)(std::string_view body);
