@@ -19,11 +19,78 @@ bool about(std::string_view body, std::string_view id) {
     return mentions(transform, message, user_id(), id);
 }
 
+// As `columns` and `each` would have it; the first column is the user's.
+bool about(std::string_view columns, std::string_view each, const Message& message, std::string_view id) {
+    Transform transform;
+    transform.mapping = parse_mapping(columns, each).value();
+    return mentions(transform, message, transform.mapping.columns.front(), id);
+}
+
+Message message_of(std::string_view body, std::map<std::string, MessageAttribute> attributes = {}) {
+    Message message;
+    message.body = body;
+    message.attributes = std::move(attributes);
+    return message;
+}
+
 TEST(Mention, mapped_field_decides) {
     EXPECT_TRUE(about(R"({"user_id": "u1", "ip": "1.2.3.4"})", "u1"));
     EXPECT_TRUE(about(R"({"user_id": 4711})", "4711"));
     EXPECT_FALSE(about(R"({"user_id": "other", "device_type": "android", "note": "customer-1"})", "android"));
     EXPECT_FALSE(about(R"({"user_id": "other", "friend": "customer-1"})", "customer-1"));
+}
+
+TEST(Mention, each_row_is_decided_by_itself) {
+    const auto about_bob = [](std::string_view body) {
+        return about(R"([{"column": "u", "from": ["@each/user_id", "/user_id"], "user": true}])", "/items",
+                     message_of(body), "bob-customer");
+    };
+    EXPECT_TRUE(about_bob(R"({"items": [{"user_id": "alice"}, {"user_id": "bob-customer"}]})"));
+    EXPECT_TRUE(about_bob(R"({"user_id": "bob-customer", "items": [{"user_id": "alice"}, {}]})"));
+    EXPECT_TRUE(about_bob(R"({"items": [{"user_id": "alice"}, {"userId": "bob-customer"}]})"));
+    EXPECT_TRUE(about_bob(R"({"userId": "bob-customer", "items": [{"user_id": "alice"}, {}]})"));
+    EXPECT_TRUE(about_bob(R"({"userId": "bob-customer", "items": []})"));
+    EXPECT_TRUE(about_bob(R"({"user_id": "bob-customer", "items": 7})"));
+
+    EXPECT_FALSE(about_bob(R"({"user_id": "bob-customer", "items": [{"user_id": "alice"}]})"));
+    EXPECT_FALSE(
+        about_bob(R"({"items": [{"user_id": "alice", "friend": "bob-customer"}, {"user_id": "eve"}]})"));
+    EXPECT_FALSE(about_bob(R"({"items": [{"user_id": "alice", "friend": "bob-customer"}, {}]})"));
+    EXPECT_FALSE(about_bob(R"({"user_id": "alice", "items": [{"friend": "bob-customer"}]})"));
+}
+
+TEST(Mention, mapped_field_that_is_empty_or_damaged_decides_nothing) {
+    EXPECT_TRUE(about(R"({"user_id": "", "userId": "bob-customer"})", "bob-customer"));
+    EXPECT_TRUE(about(R"({"user_id": {"id": "bob-customer"}})", "bob-customer"));
+    const auto about_bob = [](std::string_view body, MessageAttribute uid) {
+        return about(R"([{"column": "u", "from": "@attribute:uid", "steps": ["trim"], "user": true}])", "",
+                     message_of(body, {{"uid", std::move(uid)}}), "bob-customer");
+    };
+    EXPECT_TRUE(about_bob(R"({"uid": "bob-customer"})", {"Binary", "", true}));
+    EXPECT_TRUE(about_bob(R"({"uid": "bob-customer"})", {"String", "ali\xEF\xBF\xBD", true}));
+    EXPECT_TRUE(about_bob(R"({"uid": "bob-customer"})", {"String", "  ", false}));
+    EXPECT_FALSE(about_bob(R"({"uid": "bob-customer"})", {"String", "alice", false}));
+}
+
+TEST(Mention, mapped_attribute_counts_when_the_body_cannot_be_read) {
+    const auto about_bob = [](std::string value) {
+        return about(R"([{"column": "u", "from": "@attribute:uid", "user": true}])", "",
+                     message_of("no JSON", {{"uid", {"String", std::move(value), false}}}), "bob");
+    };
+    EXPECT_TRUE(about_bob("bob"));
+    EXPECT_FALSE(about_bob("alice"));
+}
+
+TEST(Mention, the_steps_of_the_column_are_taken_under_another_key_too) {
+    const auto about_bob = [](std::string_view body) {
+        return about(R"([{"column": "u", "from": "/user_id", "steps": ["trim", "lower"], "user": true}])", "",
+                     message_of(body), "bob-customer");
+    };
+    EXPECT_TRUE(about_bob(R"({"user_id": " Bob-Customer"})"));
+    EXPECT_TRUE(about_bob(R"({"userId": " Bob-Customer"})"));
+    EXPECT_TRUE(about_bob(R"({"userId": "Bob-Customer", )"));
+    EXPECT_TRUE(about_bob("Bob-Customer logged in"));
+    EXPECT_FALSE(about_bob(R"({"userId": "Bobby-Customer"})"));
 }
 
 TEST(Mention, misspelt_key_is_understood_for_ids_of_any_length) {

@@ -34,11 +34,12 @@ std::string skeleton(std::string_view key) {
 
 // What is looked for.
 struct Wanted {
+    const ColumnRule& rule;
     std::string_view id;
     std::vector<std::string> keys; // skeletons of the mapped ones
 
     bool matches(std::string_view key, std::string_view value) const {
-        if (value != id)
+        if (value != id && normalised(rule, std::string(value)) != id)
             return false;
         return id.size() >= kTellingLength ||
                std::find(keys.begin(), keys.end(), skeleton(key)) != keys.end();
@@ -46,7 +47,7 @@ struct Wanted {
 };
 
 Wanted wanted(const ColumnRule& rule, std::string_view id) {
-    Wanted result{id, {}};
+    Wanted result{rule, id, {}};
     for (const auto& source : rule.sources)
         if (const auto* field = std::get_if<BodyField>(&source))
             result.keys.push_back(skeleton(field->tokens.back()));
@@ -127,35 +128,41 @@ bool found_in_text(std::string_view text, const Wanted& wanted) {
     return wanted.id.size() >= kTellingLength && stands_alone_in(text, wanted.id);
 }
 
-// The values of the mapped fields that are there: of each element, where there are several.
-std::vector<std::string> mapped_values(const ColumnRule& rule, const Mapping& mapping, const json& body,
-                                       const Message& message) {
-    std::vector<std::string> values;
-    const auto add = [&](const json* value) {
-        if (const auto text = value ? scalar(*value) : std::nullopt)
-            values.push_back(*text);
-    };
-    const json* elements = mapping.each ? find(body, mapping.each->tokens) : nullptr;
-    for (const auto& source : rule.sources) {
-        if (const auto* field = std::get_if<BodyField>(&source))
-            add(find(body, field->tokens));
-        else if (const auto* attribute = std::get_if<Attribute>(&source)) {
-            if (const auto found = message.attributes.find(attribute->name);
-                found != message.attributes.end())
-                values.push_back(found->second.value);
-        } else if (std::holds_alternative<MessageField>(source) &&
-                   std::get<MessageField>(source) == MessageField::group_id) {
-            if (!message.group_id.empty())
-                values.push_back(message.group_id);
-        } else if (const auto* each = std::get_if<ElementField>(&source);
-                   each && elements && elements->is_array()) {
-            for (const auto& element : *elements)
-                add(find(element, each->tokens));
-        }
-        if (!values.empty())
-            return values;
-    }
-    return values;
+// What the mapping makes of a source, as text; empty where that is nothing, or nothing that a row could have.
+std::string mapped_text(const Source& source, const json& body, const json* element, const Message& message) {
+    const json* found = nullptr;
+    if (const auto* field = std::get_if<BodyField>(&source))
+        found = find(body, field->tokens);
+    else if (const auto* each = std::get_if<ElementField>(&source); each && element)
+        found = find(*element, each->tokens);
+    else if (const auto* named = std::get_if<Attribute>(&source)) {
+        const auto attribute = message.attributes.find(named->name);
+        return attribute != message.attributes.end() && !attribute->second.damaged ? attribute->second.value
+                                                                                   : "";
+    } else if (const auto* field = std::get_if<MessageField>(&source);
+               field && *field == MessageField::group_id)
+        return message.group_id;
+    return found ? scalar(*found).value_or("") : "";
+}
+
+// Whom a row is about, by the first of the mapped fields that says so; empty: none does.
+std::string mapped_id(const ColumnRule& rule, const json& body, const json* element, const Message& message) {
+    for (const auto& source : rule.sources)
+        if (auto id = normalised(rule, mapped_text(source, body, element, message)); !id.empty())
+            return id;
+    return {};
+}
+
+// What each row is made of besides the body: as in transform(), an element, or nothing.
+std::vector<json*> elements_of(json& body, const Mapping& mapping) {
+    std::vector<json*> elements;
+    if (const json* array = mapping.each ? find(body, mapping.each->tokens) : nullptr;
+        array && array->is_array())
+        for (auto& element : const_cast<json&>(*array))
+            elements.push_back(&element);
+    if (elements.empty())
+        elements.push_back(nullptr);
+    return elements;
 }
 
 } // namespace
@@ -163,21 +170,32 @@ std::vector<std::string> mapped_values(const ColumnRule& rule, const Mapping& ma
 bool mentions(const Transform& transform, const Message& message, const ColumnRule& rule, std::string_view id,
               const SameAsId& same) {
     const auto what = wanted(rule, id);
+    const auto is_the_one = [&](const std::string& found) {
+        return !found.empty() && (found == id || (same && same(found)));
+    };
     auto parsed = parse_payload(transform.envelope, transform.encoding, message.body);
     if (!parsed) {
         const auto payload = payload_text(transform.envelope, transform.encoding, message.body);
         const std::string& text = payload ? *payload : message.body;
         parsed = parse_json(text);
         if (!parsed)
-            return found_in_text(text, what);
+            return is_the_one(mapped_id(rule, {}, nullptr, message)) || found_in_text(text, what);
     }
-    bool decided = false;
-    for (const auto& value : mapped_values(rule, transform.mapping, parsed.value(), message)) {
-        if (const auto text = normalised(rule, value); text == id || (same && same(text)))
+    json body = std::move(parsed).value();
+    const auto elements = elements_of(body, transform.mapping);
+    std::vector<json*> decided;
+    for (json* element : elements) {
+        const auto found = mapped_id(rule, body, element, message);
+        if (is_the_one(found))
             return true;
-        decided = true;
+        if (!found.empty())
+            decided.push_back(element);
     }
-    return !decided && found_in(parsed.value(), {}, what);
+    if (decided.size() == elements.size())
+        return false;
+    for (json* element : decided)
+        *element = nullptr;
+    return found_in(body, {}, what);
 }
 
 } // namespace sqs_ingest
