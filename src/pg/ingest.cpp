@@ -300,6 +300,7 @@ void Ingest::on_received(ReceiveResult result, const Receive& receive, Instant n
         if (!receive.attempt.id.empty() && error.error_class == ErrorClass::transient)
             attempts_.unanswered(receive.attempt);
         obstruct_queue(error, now);
+        queue_is_empty_ = false; // else no other one starts, and tells that the queue answers
         return;
     }
     // One that was under way when another one failed tells nothing about now.
@@ -311,7 +312,8 @@ void Ingest::on_received(ReceiveResult result, const Receive& receive, Instant n
     if (n > 0)
         last_message_ = now;
     received_ += n;
-    queue_is_empty_ = n == 0 && received.damaged.empty() && receive.nothing_held && held() == 0;
+    queue_is_empty_ =
+        n == 0 && received.damaged.empty() && receive.nothing_held && held() == 0 && !queue_.active;
     std::optional<Trouble> damaged;
     if (!received.damaged.empty())
         damaged = make_trouble("DamagedMessage", received.damaged.front().why,

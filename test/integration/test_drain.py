@@ -1,4 +1,5 @@
 """CALL sqs_ingest_drain(): ingestion in a session of one's own, until the queue is empty or so many messages were received."""
+import itertools
 import json
 import re
 import threading
@@ -10,7 +11,7 @@ from harness import Database, login_message, login_messages, unique, wait_until
 from pipeline import prepare, user_ids, users_of
 from pipeline import (Pipeline, assert_counters_add_up, make_pipeline_fixture, other_db_fixture,  # noqa: F401
                       pipeline_fixture)  # fmt: skip
-from proxy import answer, error, make_proxy_fixture, proxied_fixture, proxy_fixture, short_polls  # noqa: F401
+from proxy import Answer, answer, error, make_proxy_fixture, proxied_fixture, proxy_fixture, short_polls  # noqa: F401
 
 REFUSED_WITHIN = 10  # seconds
 SENT_BAD = {
@@ -248,6 +249,27 @@ def test_messages_that_come_while_it_drains_are_ingested_too(watched, proxy, hol
     watched.queue.send(login_messages(10, start=10))
     hold.let_go()
     assert drain.finish() == (20, 20, 0, 0)
+
+
+@pytest.mark.parametrize("failing_ends", ["last", "first"])
+def test_of_the_last_two_receives_one_fails(watched, proxy, failing_ends):
+    """The other one has found the queue empty: whether it is, a third one tells."""
+    turns, other_ended = itertools.count(), threading.Event()
+
+    def one_fails(request, forward):
+        fails = next(turns) == 0
+        if fails == (failing_ends == "last"):
+            other_ended.wait(10)
+        got = Answer(503) if fails else short_polls(request, forward)
+        if fails == (failing_ends == "first"):
+            threading.Timer(0.5, other_ended.set).start()  # when the answer has been taken
+        return got
+
+    watched.db.sql("UPDATE sqs_ingest_pipeline SET on_invalid = 'leave'")  # so that nothing else is asked for meanwhile
+    proxy.on("ReceiveMessage", short_polls, times=1).on("ReceiveMessage", one_fails, times=2).on("ReceiveMessage", short_polls)
+    watched.queue.send(["no json"] * 10)
+    assert drain(watched) == (10, 0, 0, 0)
+    assert len(proxy.asked("ReceiveMessage")) >= 4
 
 
 def test_row_that_the_table_refuses_becomes_a_dead_letter(stopped):
