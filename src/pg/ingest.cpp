@@ -177,11 +177,19 @@ void Ingest::obstruct(Obstruction& obstruction, Trouble trouble, BackoffRange ra
     entry_.last_error = trouble;
 }
 
-// In a session, what no retry mends ends the call at once, and so does its own cancel.
-void Ingest::obstruct_queue(const ApiError& error, Instant now) {
+// In a session, what no retry mends ends the call at once, and so does its own cancel. Credentials that are
+// refused are fetched anew: what was `started` before that, several receives perhaps, is refused for the old
+// ones, and only what comes later ends the call.
+void Ingest::obstruct_queue(const ApiError& error, Instant started, Instant now) {
     const auto trouble = trouble_of(error, pipeline_);
-    const bool hopeless =
-        error.error_class == ErrorClass::configuration || error.error_class == ErrorClass::credentials;
+    const bool credentials = error.error_class == ErrorClass::credentials;
+    const bool refused = credentials && error.http_status != 0; // 0: there are none
+    if (refused && !credentials_refused_)
+        credentials_refused_ = now;
+    const bool may_be_old = refused && started < *credentials_refused_;
+    if (may_be_old)
+        queue_.backoff.reset();
+    const bool hopeless = error.error_class == ErrorClass::configuration || (credentials && !may_be_old);
     if (host_ == Host::session && hopeless && !stop_deadline_)
         refusal_ = make_error(ERRCODE_CONNECTION_EXCEPTION, trouble.message, trouble.hint);
     obstruct(queue_, trouble, backoff_range(error.error_class), now);
@@ -212,12 +220,19 @@ void Ingest::clear(Obstruction& obstruction, const char* what) {
     });
 }
 
+void Ingest::queue_answers() {
+    credentials_refused_.reset();
+    clear(queue_, "the queue answers");
+}
+
 // --- the queue's attributes
 
 void Ingest::ask_for_attributes(Instant now) {
     const bool due = !attributes_read_ || now - *attributes_read_ > kAttributesAge;
-    if (due && !attributes_request_ && !stop_deadline_ && !waits(queue_, now))
+    if (due && !attributes_request_ && !stop_deadline_ && !waits(queue_, now)) {
         attributes_request_ = client_.start_get_queue_attributes();
+        attributes_asked_ = now;
+    }
 }
 
 void Ingest::on_attributes(const AttributesResult& result, Instant now) {
@@ -227,7 +242,7 @@ void Ingest::on_attributes(const AttributesResult& result, Instant now) {
         if (attributes_read_)
             attributes_read_ = now;
         else
-            obstruct_queue(error, now);
+            obstruct_queue(error, attributes_asked_, now);
         return;
     }
     const auto& attributes = result.outcome.value();
@@ -237,7 +252,7 @@ void Ingest::on_attributes(const AttributesResult& result, Instant now) {
     if (attributes.retention_seconds)
         retention_ = std::chrono::seconds(*attributes.retention_seconds);
     attributes_read_ = now;
-    clear(queue_, "the queue answers");
+    queue_answers();
 }
 
 // --- receive
@@ -299,13 +314,13 @@ void Ingest::on_received(ReceiveResult result, const Receive& receive, Instant n
         // Nobody knows what it has taken; after an answer that says no, nothing.
         if (!receive.attempt.id.empty() && error.error_class == ErrorClass::transient)
             attempts_.unanswered(receive.attempt);
-        obstruct_queue(error, now);
+        obstruct_queue(error, receive.started, now);
         queue_is_empty_ = false; // else no other one starts, and tells that the queue answers
         return;
     }
     // One that was under way when another one failed tells nothing about now.
     if (receive.started >= queue_.since)
-        clear(queue_, "the queue answers");
+        queue_answers();
     auto& received = result.outcome.value();
     const int n = static_cast<int>(received.messages.size());
     gate_.answered(n);

@@ -110,9 +110,10 @@ class Ingest {
     void report(Instant now);
 
     void obstruct(Obstruction& obstruction, Trouble trouble, BackoffRange range, Instant now);
-    void obstruct_queue(const ApiError& error, Instant now);
+    void obstruct_queue(const ApiError& error, Instant started, Instant now);
     void obstruct_database(const WriteFault& fault, Instant now);
     BackoffRange database_backoff() const;
+    void queue_answers();
     void clear(Obstruction& obstruction, const char* what);
     void count(Counter counter, std::int64_t n = 1) { pg::count(entry_, counter, n); }
     void count_in_hand();
@@ -136,7 +137,8 @@ class Ingest {
 
     // What keeps it from: reading the queue, and writing to the database.
     Obstruction queue_;
-    std::optional<PgError> refusal_; // of the queue, which ends a session's drain
+    std::optional<Instant> credentials_refused_; // first, since the queue last answered
+    std::optional<PgError> refusal_;             // of the queue, which ends a session's drain
     Obstruction database_;
     bool sink_ready_ = false;
     std::uint64_t keyring_ = 0;         // serial of the ring that the sink was made ready with
@@ -149,6 +151,7 @@ class Ingest {
     std::optional<std::chrono::seconds> retention_;
     std::optional<Instant> attributes_read_; // when; empty: not yet
     std::optional<TransferId> attributes_request_;
+    Instant attributes_asked_; // the last time
     Instant next_prune_;
     std::optional<Instant> next_purge_; // of dead letters; empty: none is there
     std::int64_t latest_sent_ms_ = 0;   // the queue's clock, as its newest message shows it

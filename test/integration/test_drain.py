@@ -574,6 +574,43 @@ def test_missing_credentials_are_named_soon(make_cluster, queue):
     pipeline.db.close()
 
 
+@pytest.mark.parametrize("action", ["GetQueueAttributes", "ReceiveMessage"])
+def test_credentials_refused_once_are_read_again(stopped, proxy, action):
+    """Those of a session expire, and newer ones are there."""
+    proxy.pass_on("ReceiveMessage")
+    proxy.on(action, error("ExpiredTokenException", 403, "expired"), times=1).on("ReceiveMessage", short_polls)
+    stopped.queue.send(login_messages(5))
+    assert drain(stopped) == (5, 5, 0, 0)
+
+
+def test_credentials_that_several_receives_had_are_read_again(watched, proxy):
+    arrived, expired = [], threading.Event()
+
+    def expire(request, forward):
+        if expired.is_set():
+            return short_polls(request, forward)
+        arrived.append(request)
+        if len(arrived) < 4:
+            expired.wait(2)
+        expired.set()
+        return error("ExpiredTokenException", 403, "expired")(request, forward)
+
+    proxy.on("ReceiveMessage", short_polls, times=4).on("ReceiveMessage", expire)
+    watched.queue.send(login_messages(100))
+    assert drain(watched) == (100, 100, 0, 0)
+    assert len(arrived) > 1
+
+
+@pytest.mark.parametrize("action", ["GetQueueAttributes", "ReceiveMessage"])
+def test_credentials_that_are_refused_again_end_the_drain_soon(watched, proxy, action):
+    proxy.on(action, error("InvalidClientTokenId", 403, "the security token is invalid"))
+    watched.queue.send(login_messages(5))
+    began = time.monotonic()
+    said = assert_refused(watched, psycopg.OperationalError, match="the security token is invalid")
+    assert time.monotonic() - began < 4 and "AWS_ACCESS_KEY_ID" in said.message_hint
+    assert len(proxy.asked(action)) == 2
+
+
 def test_refusal_in_the_middle_ends_the_drain_and_says_how_far_it_came(watched, proxy):
     proxy.on("ReceiveMessage", short_polls, times=1).on("ReceiveMessage", error("AccessDenied", 403))
     watched.queue.send(login_messages(25))
