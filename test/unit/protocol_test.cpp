@@ -1,4 +1,5 @@
 // What both protocols must do alike, said in each one's words.
+#include "core/digest.h"
 #include "core/sqs/protocol.h"
 
 #include <gtest/gtest.h>
@@ -14,18 +15,21 @@ struct Wording {
     std::string message_attributes;
     // The same, but its attribute "text" holds the byte FF.
     std::string damaged_attribute;
+    // Its body is the byte FF; its attributes are what their sender wrote: trace = String "sent so: \uFFFD",
+    // raw = Binary.png 89 00 FF, count = Number.int 7. MD5OfMessageAttributes is "DIGEST".
+    std::string sent_replacement;
     std::string no_failures; // of a batch of two
 };
 
-std::string json_message(const std::string& attributes) {
-    return R"({"Messages":[{"MessageId":"m","ReceiptHandle":"h","Body":"b","MessageAttributes":{)" +
-           attributes + "}}]}";
+std::string json_message(const std::string& attributes, const std::string& body = "b") {
+    return R"({"Messages":[{"MessageId":"m","ReceiptHandle":"h","Body":")" + body +
+           R"(","MD5OfMessageAttributes":"DIGEST","MessageAttributes":{)" + attributes + "}}]}";
 }
 
-std::string xml_message(const std::string& attributes) {
+std::string xml_message(const std::string& attributes, const std::string& body = "b") {
     return "<ReceiveMessageResponse><ReceiveMessageResult><Message><MessageId>m</MessageId>"
-           "<ReceiptHandle>h</ReceiptHandle><Body>b</Body>" +
-           attributes + "</Message></ReceiveMessageResult></ReceiveMessageResponse>";
+           "<ReceiptHandle>h</ReceiptHandle><MD5OfMessageAttributes>DIGEST</MD5OfMessageAttributes><Body>" +
+           body + "</Body>" + attributes + "</Message></ReceiveMessageResult></ReceiveMessageResponse>";
 }
 
 std::string xml_attribute(const std::string& name, const std::string& type, const std::string& value) {
@@ -42,6 +46,10 @@ const Wording kWordings[] = {
      json_message(R"("text":{"DataType":"String","StringValue":")"
                   "\xFF"
                   R"("})"),
+     json_message(R"("trace":{"DataType":"String","StringValue":"sent so: \ufffd"},)"
+                  R"("raw":{"DataType":"Binary.png","BinaryValue":"iQD/"},)"
+                  R"("count":{"DataType":"Number.int","StringValue":"7"})",
+                  "\xFF"),
      R"({"Successful":[{"Id":"0"},{"Id":"1"}]})"},
     {Protocol::query, "<ReceiveMessageResponse><ReceiveMessageResult/></ReceiveMessageResponse>",
      xml_message(xml_attribute("text", "String", "<StringValue>a&lt;é</StringValue>") +
@@ -49,6 +57,10 @@ const Wording kWordings[] = {
                  xml_attribute("bytes", "Binary", "<BinaryValue>AAH/</BinaryValue>") +
                  xml_attribute("broken", "Binary", "<BinaryValue>AAH</BinaryValue>")),
      xml_message(xml_attribute("text", "String", "<StringValue>\xFF</StringValue>")),
+     xml_message(xml_attribute("trace", "String", "<StringValue>sent so: \xEF\xBF\xBD</StringValue>") +
+                     xml_attribute("raw", "Binary.png", "<BinaryValue>iQD/</BinaryValue>") +
+                     xml_attribute("count", "Number.int", "<StringValue>7</StringValue>"),
+                 "\xFF"),
      "<DeleteMessageBatchResponse><DeleteMessageBatchResult>"
      "<DeleteMessageBatchResultEntry><Id>0</Id></DeleteMessageBatchResultEntry>"
      "<DeleteMessageBatchResultEntry><Id>1</Id></DeleteMessageBatchResultEntry>"
@@ -93,6 +105,21 @@ TEST_P(BothProtocols, a_damaged_attribute_is_marked_and_leaves_the_body_alone) {
     EXPECT_TRUE(taken.attributes.at("text").damaged);
     EXPECT_EQ(taken.attributes.at("text").value, "\xEF\xBF\xBD");
     EXPECT_FALSE(taken.body_damaged);
+}
+
+TEST_P(BothProtocols, a_replacement_character_that_the_sender_wrote_in_an_attribute_is_no_damage) {
+    if (!md5(""))
+        GTEST_SKIP() << "MD5 is not available here";
+    const auto sent_with = [](std::string_view digest) {
+        std::string answer = GetParam().sent_replacement;
+        return answer.replace(answer.find("DIGEST"), 6, digest);
+    };
+    const Message taken = message(sent_with("de3e295a53aaec3095aa3575b71fb64a"));
+    EXPECT_TRUE(taken.body_damaged);
+    EXPECT_EQ(taken.attributes.at("trace").value, "sent so: \xEF\xBF\xBD");
+    EXPECT_FALSE(taken.attributes.at("trace").damaged);
+    // A digest of something else proves nothing.
+    EXPECT_TRUE(message(sent_with(std::string(32, '0'))).attributes.at("trace").damaged);
 }
 
 TEST_P(BothProtocols, every_entry_that_did_not_fail_succeeded) {

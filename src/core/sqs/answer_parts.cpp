@@ -67,6 +67,35 @@ Checksum check_md5(std::string_view body, const std::optional<WireText>& expecte
     return hex(*actual) == expected_hex->text ? Checksum::matches : Checksum::differs;
 }
 
+// What MD5OfMessageAttributes is the MD5 of.
+// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html#sqs-attributes-md5-message-digest-calculation
+std::string digested(const std::map<std::string, MessageAttribute>& attributes) {
+    std::string out;
+    const auto add = [&](std::string_view part) {
+        for (const int shift : {24, 16, 8, 0}) // its length, big-endian
+            out += static_cast<char>(part.size() >> shift & 0xFF);
+        out += part;
+    };
+    for (const auto& [name, attribute] : attributes) {
+        add(name);
+        add(attribute.data_type);
+        out += attribute.data_type.starts_with("Binary") ? '\2' : '\1';
+        add(attribute.value);
+    }
+    return out;
+}
+
+// As of a body: where the digest matches, U+FFFD is the sender's own. One that differs is not held against
+// the message: servers take it of all attributes, or of those that were asked for, or not at all.
+void clear_damage(std::map<std::string, MessageAttribute>& attributes,
+                  const std::optional<WireText>& expected_hex) {
+    const bool damaged = std::any_of(attributes.begin(), attributes.end(),
+                                     [](const auto& attribute) { return attribute.second.damaged; });
+    if (damaged && check_md5(digested(attributes), expected_hex) == Checksum::matches)
+        for (auto& [name, attribute] : attributes)
+            attribute.damaged = false;
+}
+
 // The id becomes a key of the ledger and a part of log lines. AWS: at most 100 characters.
 // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-queue-message-identifiers.html
 bool is_plausible_id(std::string_view id) {
@@ -114,6 +143,7 @@ Result<Message, std::string> take_message(WireMessage wire) {
     message.group_id = text_or_empty(wire.attributes, "MessageGroupId");
     message.sequence_number = text_or_empty(wire.attributes, "SequenceNumber");
     message.attributes = std::move(wire.message_attributes);
+    clear_damage(message.attributes, wire.md5_of_message_attributes);
     return message;
 }
 

@@ -27,6 +27,7 @@ struct WireMessage {
     std::optional<WireText> receipt_handle;
     std::optional<WireText> body;
     std::optional<WireText> md5_of_body;
+    std::optional<WireText> md5_of_message_attributes;
     NamedTexts attributes; // SentTimestamp, …
     std::map<std::string, MessageAttribute> message_attributes;
 };

@@ -162,6 +162,7 @@ WireMessage read_message(json& object, bool repaired) {
     wire.receipt_handle = take_text(object, "ReceiptHandle", repaired);
     wire.body = take_text(object, "Body", repaired);
     wire.md5_of_body = take_text(object, "MD5OfBody", repaired);
+    wire.md5_of_message_attributes = take_text(object, "MD5OfMessageAttributes", repaired);
     if (const json* attributes = member(object, "Attributes"))
         wire.attributes = named_texts(*attributes);
     wire.message_attributes = take_attributes(object, repaired);

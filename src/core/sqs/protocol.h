@@ -103,7 +103,8 @@ struct Codec {
     ApiCall (*encode)(std::string_view queue_url, const Request& request);
 
     // One message with invalid UTF-8 does not cost the others: it comes back with body_damaged. MD5OfBody is
-    // checked where MD5 is available, except for a damaged body. MD5OfMessageAttributes is not checked.
+    // checked where MD5 is available, except for a damaged body. MD5OfMessageAttributes only tells what is no
+    // damage.
     Result<Received, ApiError> (*decode_receive)(std::string_view body);
 
     // The entries that failed, those that the answer leaves out among them; every other position succeeded.

@@ -137,6 +137,7 @@ WireMessage read_message(const XmlAnswer& answer, const pugi::xml_node& message)
     wire.receipt_handle = text_of_child(answer, message, "ReceiptHandle");
     wire.body = text_of_child(answer, message, "Body");
     wire.md5_of_body = text_of_child(answer, message, "MD5OfBody");
+    wire.md5_of_message_attributes = text_of_child(answer, message, "MD5OfMessageAttributes");
     for (const pugi::xml_node& child : message.children()) {
         if (xml_name(child) == "Attribute")
             read_system_attribute(wire.attributes, child);
