@@ -1,5 +1,6 @@
 #include "pg/pipeline.h"
 
+#include "core/aws/endpoint.h"
 #include "core/policy/fault.h"
 #include "pg/encoding.h"
 #include "pg/spi.h"

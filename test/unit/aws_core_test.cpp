@@ -144,6 +144,8 @@ TEST(EndpointTest, a_variant_keeps_what_the_host_says_itself) {
               "https://sqs-fips.us-east-2.api.aws");
     EXPECT_EQ(endpoint("https://sqs.us-east-2.api.aws/1/q", {.fips = true}),
               "https://sqs-fips.us-east-2.api.aws");
+    EXPECT_EQ(endpoint("https://sqs.eusc-de-east-1.amazonaws.eu/1/q", {.dual_stack = true}),
+              "https://sqs.eusc-de-east-1.api.amazonwebservices.eu");
 }
 
 TEST(EndpointTest, a_variant_replaces_a_standard_host_only) {
@@ -161,6 +163,36 @@ TEST(EndpointTest, a_variant_replaces_a_standard_host_only) {
 TEST(EndpointTest, what_is_configured_wins_over_a_variant) {
     EXPECT_EQ(endpoint("https://sqs.us-east-2.amazonaws.com/1/q", {.fips = true}, "http://localhost:4566"),
               "http://localhost:4566");
+}
+
+TEST(RegionOfHost, knows_every_form_of_aws_host_name) {
+    EXPECT_EQ(region_of_host("sqs.us-east-1.amazonaws.com"), "us-east-1");
+    EXPECT_EQ(region_of_host("SQS.EU-Central-1.amazonaws.com"), "eu-central-1");
+    EXPECT_EQ(region_of_host("sqs.cn-north-1.amazonaws.com.cn"), "cn-north-1");
+    EXPECT_EQ(region_of_host("us-west-2.queue.amazonaws.com"), "us-west-2");
+    EXPECT_EQ(region_of_host("cn-north-1.queue.amazonaws.com.cn"), "cn-north-1");
+    EXPECT_EQ(region_of_host("queue.amazonaws.com"), "us-east-1");
+    EXPECT_EQ(region_of_host("sqs-fips.us-gov-west-1.amazonaws.com"), "us-gov-west-1");
+    EXPECT_EQ(region_of_host("sqs.eu-west-1.api.aws"), "eu-west-1");
+    EXPECT_EQ(region_of_host("vpce-0a1b2c-3d4e.sqs.ap-south-1.vpce.amazonaws.com"), "ap-south-1");
+    EXPECT_EQ(region_of_host("vpce-0a1b2c-3d4e-us-east-1a.sqs.us-east-1.vpce.amazonaws.com"), "us-east-1");
+    EXPECT_EQ(region_of_host("sqs.cn-north-1.api.amazonwebservices.com.cn"), "cn-north-1");
+    EXPECT_EQ(region_of_host("vpce-0a1b2c-3d4e.sqs.cn-north-1.vpce.amazonaws.com.cn"), "cn-north-1");
+    for (const char* region : {"us-east-1", "us-gov-west-1", "cn-north-1", "eusc-de-east-1", "us-iso-east-1",
+                               "us-isob-east-1", "us-isof-south-1", "eu-isoe-west-1"})
+        for (const EndpointVariant variant :
+             {EndpointVariant{}, {.fips = true}, {.dual_stack = true}, {.fips = true, .dual_stack = true}})
+            EXPECT_EQ(region_of_host(aws_endpoint("sqs", region, variant).host), region);
+}
+
+TEST(RegionOfHost, is_empty_for_any_other_host) {
+    for (const char* host :
+         {"localhost", "", "sqs.us-east-1.example.com", "amazonaws.com", "sqs.amazonaws.com",
+          "sqs..amazonaws.com", "s3.us-east-1.amazonaws.com", "sqs.a.us-east-1.amazonaws.com",
+          "evil-amazonaws.com", "api.aws", "sqs.us-east-1.vpce.amazonaws.com",
+          "sqs.us-east-1.amazonaws.com.evil.example", "[::1]", "queue.amazonaws.eu",
+          "sqs.eusc-de-east-1.evil-amazonaws.eu", "sqs.s3.eu-west-1.api.aws"})
+        EXPECT_EQ(region_of_host(host), std::nullopt) << host;
 }
 
 constexpr std::int64_t kMinute = 60'000;

@@ -94,27 +94,5 @@ TEST(ParseUrl, refuses_characters_that_a_path_cannot_hold) {
     EXPECT_EQ(parsed("http://h/a%20b/c:d@e").path, "/a%20b/c:d@e");
 }
 
-TEST(RegionOfHost, knows_every_form_of_aws_host_name) {
-    EXPECT_EQ(region_of_host("sqs.us-east-1.amazonaws.com"), "us-east-1");
-    EXPECT_EQ(region_of_host("SQS.EU-Central-1.amazonaws.com"), "eu-central-1");
-    EXPECT_EQ(region_of_host("sqs.cn-north-1.amazonaws.com.cn"), "cn-north-1");
-    EXPECT_EQ(region_of_host("us-west-2.queue.amazonaws.com"), "us-west-2");
-    EXPECT_EQ(region_of_host("cn-north-1.queue.amazonaws.com.cn"), "cn-north-1");
-    EXPECT_EQ(region_of_host("queue.amazonaws.com"), "us-east-1");
-    EXPECT_EQ(region_of_host("sqs-fips.us-gov-west-1.amazonaws.com"), "us-gov-west-1");
-    EXPECT_EQ(region_of_host("sqs.eu-west-1.api.aws"), "eu-west-1");
-    EXPECT_EQ(region_of_host("vpce-0a1b2c-3d4e.sqs.ap-south-1.vpce.amazonaws.com"), "ap-south-1");
-    EXPECT_EQ(region_of_host("vpce-0a1b2c-3d4e-us-east-1a.sqs.us-east-1.vpce.amazonaws.com"), "us-east-1");
-}
-
-TEST(RegionOfHost, is_empty_for_any_other_host) {
-    for (const char* host :
-         {"localhost", "", "sqs.us-east-1.example.com", "amazonaws.com", "sqs.amazonaws.com",
-          "sqs..amazonaws.com", "s3.us-east-1.amazonaws.com", "sqs.a.us-east-1.amazonaws.com",
-          "evil-amazonaws.com", "api.aws", "sqs.us-east-1.vpce.amazonaws.com",
-          "sqs.us-east-1.amazonaws.com.evil.example", "[::1]"})
-        EXPECT_EQ(region_of_host(host), std::nullopt) << host;
-}
-
 } // namespace
 } // namespace sqs_ingest

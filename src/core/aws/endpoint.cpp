@@ -1,5 +1,7 @@
 #include "core/aws/endpoint.h"
 
+#include "core/text.h"
+
 #include <array>
 
 namespace sqs_ingest {
@@ -31,7 +33,53 @@ const Partition& partition_of(std::string_view region) {
     return kPartitions.back();
 }
 
+// us-east-1, us-gov-west-1, mx-central-1: one label, with dashes.
+std::optional<std::string> region_label(std::string_view label) {
+    if (!is_region(label) || label.find('-') == std::string_view::npos)
+        return std::nullopt;
+    return std::string(label);
+}
+
+// Of a host's labels before a partition's suffix.
+std::optional<std::string> region_in(std::string_view name) {
+    if (remove_suffix(name, ".queue") || remove_prefix(name, "sqs-fips."))
+        return region_label(name);
+    if (remove_suffix(name, ".vpce")) {
+        const std::size_t service = name.find(".sqs.");
+        if (!name.starts_with("vpce-") || service == std::string_view::npos)
+            return std::nullopt;
+        return region_label(name.substr(service + std::string_view(".sqs.").size()));
+    }
+    if (remove_prefix(name, "sqs."))
+        return region_label(name);
+    return std::nullopt;
+}
+
+// The same, dual-stack.
+std::optional<std::string> dual_stack_region_in(std::string_view name) {
+    if (remove_prefix(name, "sqs.") || remove_prefix(name, "sqs-fips."))
+        return region_label(name);
+    return std::nullopt;
+}
+
+bool remove_domain(std::string_view& host, std::string_view domain) {
+    return remove_suffix(host, domain) && remove_suffix(host, ".");
+}
+
 } // namespace
+
+std::optional<std::string> region_of_host(std::string_view host) {
+    const std::string lower_case = ascii_lower(host);
+    if (lower_case == "queue.amazonaws.com")
+        return "us-east-1";
+    for (const Partition& partition : kPartitions) {
+        if (std::string_view name = lower_case; remove_domain(name, partition.dual_stack_suffix))
+            return dual_stack_region_in(name);
+        if (std::string_view name = lower_case; remove_domain(name, partition.suffix))
+            return region_in(name);
+    }
+    return std::nullopt;
+}
 
 Url aws_endpoint(std::string_view service, std::string_view region, EndpointVariant variant) {
     const Partition& partition = partition_of(region);

@@ -22,6 +22,11 @@ struct EndpointVariant {
 // the isolated partitions their own suffixes. `service` is the host's first label: "sqs", "sts".
 Url aws_endpoint(std::string_view service, std::string_view region, EndpointVariant variant = {});
 
+// The region inside an AWS SQS host name, of any partition: sqs.<region>.amazonaws.com, the legacy
+// <region>.queue.amazonaws.com, sqs-fips.<region>.amazonaws.com, sqs.<region>.api.aws, and VPC endpoints
+// vpce-….sqs.<region>.vpce.amazonaws.com; queue.amazonaws.com is us-east-1. Empty for any other host.
+std::optional<std::string> region_of_host(std::string_view host);
+
 // A queue's own host, of which another variant can stand in: sqs.<region>.amazonaws.com[.cn], its FIPS and
 // dual-stack variants and the legacy names, all https. Not VPC endpoints, nor what is not AWS's.
 bool is_standard_sqs_host(const Url& url);

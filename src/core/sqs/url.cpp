@@ -74,13 +74,6 @@ Authority split_authority(std::string_view authority) {
     return {authority.substr(0, colon), authority.substr(colon + 1)};
 }
 
-// us-east-1, us-gov-west-1, mx-central-1: one label, with dashes.
-std::optional<std::string> region_label(std::string_view label) {
-    if (!is_region(label) || label.find('-') == std::string_view::npos)
-        return std::nullopt;
-    return std::string(label);
-}
-
 } // namespace
 
 std::string Url::origin() const {
@@ -137,31 +130,6 @@ bool is_region(std::string_view text) {
     return !text.empty() && text.size() <= kMaxLabel && std::all_of(text.begin(), text.end(), [](char c) {
         return is_digit(c) || (c >= 'a' && c <= 'z') || c == '-';
     });
-}
-
-std::optional<std::string> region_of_host(std::string_view host) {
-    const std::string lower_case = ascii_lower(host);
-    std::string_view name = lower_case;
-    if (remove_suffix(name, ".api.aws") || remove_suffix(name, ".api.amazonwebservices.com.cn")) {
-        if (remove_prefix(name, "sqs.") || remove_prefix(name, "sqs-fips."))
-            return region_label(name);
-        return std::nullopt;
-    }
-    if (!remove_suffix(name, ".amazonaws.com") && !remove_suffix(name, ".amazonaws.com.cn"))
-        return std::nullopt;
-    if (name == "queue")
-        return "us-east-1";
-    if (remove_suffix(name, ".queue") || remove_prefix(name, "sqs-fips."))
-        return region_label(name);
-    if (remove_suffix(name, ".vpce")) {
-        const std::size_t service = name.find(".sqs.");
-        if (!name.starts_with("vpce-") || service == std::string_view::npos)
-            return std::nullopt;
-        return region_label(name.substr(service + std::string_view(".sqs.").size()));
-    }
-    if (remove_prefix(name, "sqs."))
-        return region_label(name);
-    return std::nullopt;
 }
 
 } // namespace sqs_ingest

@@ -30,11 +30,4 @@ Result<Url, std::string> parse_url(std::string_view text);
 // is none must not become a part of one.
 bool is_region(std::string_view text);
 
-// The region inside an AWS SQS host name: sqs.<region>.amazonaws.com[.cn], the legacy
-// <region>.queue.amazonaws.com[.cn], sqs-fips.<region>.amazonaws.com, sqs.<region>.api.aws, in China
-// sqs.<region>.api.amazonwebservices.com.cn, and VPC endpoints vpce-….sqs.<region>.vpce.amazonaws.com;
-// queue.amazonaws.com is us-east-1. Empty for any other host.
-// https://docs.aws.amazon.com/general/latest/gr/sqs-service.html
-std::optional<std::string> region_of_host(std::string_view host);
-
 } // namespace sqs_ingest
