@@ -52,8 +52,8 @@ std::string quoted_profile(const std::string& name) {
     return "profile \"" + name + "\"";
 }
 
-void SharedFile::update() {
-    if (!file_.update())
+void SharedFile::update(Moment now) {
+    if (!file_.update(now))
         return;
     cleanse();
     std::string text = file_.take_text();
@@ -87,9 +87,9 @@ AwsConfig::AwsConfig(const CredentialsOptions& options)
       config_file_(with_home(first_of(options.config_file, environment("AWS_CONFIG_FILE"), "~/.aws/config")),
                    "profile ") {}
 
-void AwsConfig::update() {
-    credentials_file_.update();
-    config_file_.update();
+void AwsConfig::update(Moment now) {
+    credentials_file_.update(now);
+    config_file_.update(now);
 }
 
 void AwsConfig::forget() {

@@ -33,14 +33,14 @@ struct CredentialsOptions {
 // An empty variable counts as unset, as for AWS's own tools.
 std::string environment(const char* name);
 
-// One shared file, as profiles, read again when its identity, size or time changes.
+// One shared file, as profiles, read again when it has changed (watched_file.h).
 class SharedFile {
   public:
     // `prefix` is what the file's section names have before a profile's name, except for "default".
     SharedFile(std::string path, std::string prefix) : file_(std::move(path)), prefix_(std::move(prefix)) {}
     ~SharedFile() { cleanse(); }
 
-    void update();
+    void update(Moment now);
     void forget() { file_.forget(); }
 
     const std::string& path() const { return file_.path(); }
@@ -62,7 +62,7 @@ class AwsConfig {
     explicit AwsConfig(const CredentialsOptions& options);
 
     // Looks whether the files have changed. Everything below speaks of how they were then.
-    void update();
+    void update(Moment now);
     // The next update() reads them again, whatever their time says.
     void forget();
 

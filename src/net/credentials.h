@@ -40,8 +40,8 @@ class CredentialsChain {
 
     // Credentials that are good now. Otherwise they are being fetched from now on, or there are none: then
     // the reason, and after a failure nothing is asked again before a pause (1 s to 60 s, with jitter) is
-    // over. Shared files are read again when their identity, size or time changes; a change of what is
-    // configured discards what was fetched.
+    // over. Shared files are read again when their identity, size or time changes, and they have
+    // rested since; a change of what is configured discards what was fetched.
     //
     // Credentials of instance metadata are used beyond their end when newer ones cannot be had because the
     // service is down ("static stability"): EC2 extends them then.

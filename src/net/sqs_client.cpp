@@ -45,7 +45,7 @@ ApiError misconfigured(const char* code, std::string message) {
 HttpOptions with_ca_bundle(HttpOptions http, const CredentialsOptions& credentials) {
     if (http.ca_file.empty()) {
         AwsConfig config(credentials);
-        config.update();
+        config.update(Moment::now());
         http.ca_file = config.ca_bundle();
     }
     return http;

@@ -1,6 +1,7 @@
 #include "net/watched_file.h"
 
 #include <cerrno>
+#include <cstdlib>
 #include <fcntl.h>
 #include <system_error>
 #include <unistd.h>
@@ -8,7 +9,8 @@
 namespace sqs_ingest {
 namespace {
 
-constexpr off_t kMaxBytes = 1 << 20; // nobody's profiles are larger
+constexpr off_t kMaxBytes = 1 << 20;    // nobody's profiles are larger
+constexpr std::int64_t kRestMs = 1'000; // since it was written
 
 class Descriptor {
   public:
@@ -57,16 +59,26 @@ WatchedFile::Identity WatchedFile::identity(int result, const struct stat& statu
             .modified_ns = status.st_mtim.tv_sec * 1'000'000'000LL + status.st_mtim.tv_nsec};
 }
 
-bool WatchedFile::update() {
+// A time in the future is of a clock other than ours, and tells nothing.
+bool WatchedFile::rests(const Identity& file, Moment now) {
+    return !file.error && std::abs(now.unix_ms - file.modified_ns / 1'000'000) >= kRestMs;
+}
+
+bool WatchedFile::update(Moment now) {
     struct stat status {};
-    const Identity now = identity(stat(path_.c_str(), &status), status);
-    if (seen_ == now)
+    const Identity current = identity(stat(path_.c_str(), &status), status);
+    if (seen_ == current) {
+        seen_at_rest_ |= rests(current, now);
         return false;
-    seen_ = now;
+    }
+    if (seen_ && seen_at_rest_ && !current.error && !rests(current, now))
+        return false;
+    seen_ = current;
     text_.clear();
-    error_ = now.error ? reason(now.error) : "";
-    if (!now.error)
+    error_ = current.error ? reason(current.error) : "";
+    if (!current.error)
         read();
+    seen_at_rest_ = rests(*seen_, now);
     return true;
 }
 

@@ -1,5 +1,9 @@
-// A small file that somebody else rewrites: read again when its identity, size or time has changed.
+// A small file that somebody else rewrites: read again when its identity, size or time has changed. One that
+// changed within the last second may be in the middle of being written: what was read of it at rest counts
+// until it rests again.
 #pragma once
+
+#include "net/moment.h"
 
 #include <optional>
 #include <string>
@@ -15,9 +19,10 @@ class WatchedFile {
     const std::string& path() const { return path_; }
 
     // Looks at the file; true: take_text() and error() are new. The first call is always true.
-    bool update();
+    bool update(Moment now);
 
-    // The next update() reads the file even if it looks the same: a rewrite within the clock's grain does.
+    // The next update() reads the file even if it looks the same (a rewrite within the clock's grain does),
+    // or does not rest.
     void forget() { seen_.reset(); }
 
     // Once for each update(): nothing is kept of what may be secret.
@@ -38,10 +43,12 @@ class WatchedFile {
     };
 
     static Identity identity(int result, const struct stat& status);
+    static bool rests(const Identity& file, Moment now);
     void read();
 
     std::string path_;
     std::optional<Identity> seen_;
+    bool seen_at_rest_ = false;
     std::string text_;
     std::string error_;
 };

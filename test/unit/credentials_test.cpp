@@ -184,6 +184,71 @@ TEST_F(CredentialsTest, a_file_replaced_by_another_of_the_same_size_and_time_is_
     EXPECT_EQ(chain.key_id(), "BBBB");
 }
 
+constexpr auto kRest = std::chrono::seconds(2);
+
+void write_long_ago(const fs::path& file, const std::string& text) {
+    std::ofstream(file) << text;
+    fs::last_write_time(file, fs::file_time_type::clock::now() - kRest);
+}
+
+TEST_F(CredentialsTest, a_file_in_the_middle_of_a_write_is_not_read) {
+    const std::string whole = "[default]\n" + keys("OLD") + "aws_session_token = token\n";
+    write_long_ago(credentials(), whole);
+    write_long_ago(config(), "[default]\nregion = eu-west-1\nendpoint_url = http://localhost:4566\n");
+    ChainUnderTest chain({});
+    EXPECT_EQ(chain.key_id(), "OLD");
+    for (const std::size_t written : {std::size_t{0}, whole.size() - 30, whole.find("aws_session_token")}) {
+        write(credentials(), whole.substr(0, written));
+        EXPECT_EQ(chain.found(), (Credentials{"OLD", "s3cret", "token"})) << written;
+    }
+    write(config(), "");
+    EXPECT_EQ(std::get<std::string>(chain.region()), "eu-west-1");
+    EXPECT_EQ(chain->config().endpoint_url("sqs").value()->origin(), "http://localhost:4566");
+
+    write(credentials(), "[default]\n" + keys("NEW"));
+    EXPECT_EQ(chain.key_id(), "OLD");
+    chain.pass(kRest);
+    EXPECT_EQ(chain.key_id(), "NEW");
+    EXPECT_TRUE(std::holds_alternative<NoRegion>(chain.region()));
+}
+
+TEST_F(CredentialsTest, what_was_read_of_a_file_that_did_not_rest_gives_way_at_once) {
+    write(credentials(), "[default]\n" + keys("FIRST").substr(0, 30));
+    ChainUnderTest chain({});
+    EXPECT_EQ(chain.refusal().message, "profile \"default\" has no aws_secret_access_key");
+    write(credentials(), "[default]\n" + keys("SECOND"));
+    EXPECT_EQ(chain.key_id(), "SECOND");
+}
+
+TEST_F(CredentialsTest, a_file_that_comes_or_goes_counts_at_once) {
+    write_long_ago(credentials(), "[default]\n" + keys("KEY"));
+    ChainUnderTest chain({});
+    EXPECT_EQ(chain.key_id(), "KEY");
+    fs::remove(credentials());
+    EXPECT_EQ(chain.refusal().message, "no AWS credentials were found");
+    write(credentials(), "[default]\n" + keys("OTHER"));
+    EXPECT_EQ(chain.key_id(), "OTHER");
+}
+
+TEST_F(CredentialsTest, after_a_refusal_a_file_that_does_not_rest_is_read) {
+    write_long_ago(credentials(), "[default]\n" + keys("OLD"));
+    ChainUnderTest chain({});
+    EXPECT_EQ(chain.key_id(), "OLD");
+    write(credentials(), "[default]\n" + keys("NEW"));
+    EXPECT_EQ(chain.key_id(), "OLD");
+    chain->refused("OLD", chain.now());
+    EXPECT_EQ(chain.key_id(), "NEW");
+}
+
+TEST_F(CredentialsTest, the_time_of_another_clock_keeps_nothing_waiting) {
+    write_long_ago(credentials(), "[default]\n" + keys("AAAA"));
+    ChainUnderTest chain({});
+    EXPECT_EQ(chain.key_id(), "AAAA");
+    write(credentials(), "[default]\n" + keys("BBBB"));
+    fs::last_write_time(credentials(), fs::file_time_type::clock::now() + std::chrono::hours(1));
+    EXPECT_EQ(chain.key_id(), "BBBB");
+}
+
 TEST_F(CredentialsTest, after_a_refusal_a_file_that_looks_unchanged_is_read_again) {
     write(credentials(), "[default]\n" + keys("AAAA"));
     ChainUnderTest chain({});

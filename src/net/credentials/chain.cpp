@@ -112,7 +112,7 @@ class CredentialsChain::Impl {
 };
 
 std::variant<Credentials, BeingFetched, NoCredentials> CredentialsChain::Impl::get(Moment now) {
-    config_.update();
+    config_.update(now);
     auto plan = plan_credentials(options_, config_);
     if (!plan.ok())
         return std::move(plan).error();
@@ -256,7 +256,7 @@ void CredentialsChain::Impl::failed(NoCredentials why, bool is_outage, Moment no
 }
 
 std::variant<std::string, BeingFetched, NoRegion> CredentialsChain::Impl::region(Moment now) {
-    config_.update();
+    config_.update(now);
     if (std::string configured = options_.region.empty() ? config_.region() : options_.region;
         !configured.empty()) {
         if (!is_region(configured))

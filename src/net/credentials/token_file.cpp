@@ -8,7 +8,7 @@ namespace sqs_ingest {
 
 Result<std::string, TokenFileError> read_token_file(const std::string& path) {
     WatchedFile file(path);
-    file.update();
+    file.update(Moment::now());
     if (!file.error().empty())
         return TokenFileError{file.error()};
     std::string token = file.take_text();
