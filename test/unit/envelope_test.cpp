@@ -224,6 +224,17 @@ TEST(Envelope, a_gzip_is_unpacked_up_to_the_limit_and_no_further) {
     EXPECT_EQ(reason(none, gzip_base64, in_base64(members)), Reason::too_large);
 }
 
+TEST(Envelope, a_payload_that_is_too_large_to_unpack_is_told_from_others_that_cannot_be_read) {
+    const std::string bomb = in_base64(gzip(std::string(kMaxPayload + 1, ' ')));
+    EXPECT_TRUE(is_too_large_to_unpack(none, gzip_base64, bomb));
+    EXPECT_TRUE(is_too_large_to_unpack(sns, gzip_base64, notification(bomb)));
+    EXPECT_FALSE(is_too_large_to_unpack(none, gzip_base64, in_base64(gzip(kText))));
+    EXPECT_FALSE(is_too_large_to_unpack(none, gzip_base64, kText));
+    EXPECT_FALSE(is_too_large_to_unpack(sns, gzip_base64, kText));
+    EXPECT_FALSE(is_too_large_to_unpack(none, base64, bomb));
+    EXPECT_FALSE(is_too_large_to_unpack(none, plain, bomb));
+}
+
 TEST(Envelope, gunzip_takes_output_of_any_length) {
     for (const std::size_t n : {0, 1, 65535, 65536, 65537, 131072}) {
         const auto text = gunzip(gzip(std::string(n, 'x')), n);

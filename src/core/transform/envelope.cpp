@@ -62,6 +62,11 @@ Result<std::string, Rejection> message_of_notification(std::string_view body) {
     return message->get<std::string>();
 }
 
+// Of an envelope whose payload is text.
+Result<std::string, Rejection> encoded_payload(Envelope envelope, std::string_view body) {
+    return envelope == Envelope::sns ? message_of_notification(body) : std::string(body);
+}
+
 Result<json, Rejection> payload_of_event(std::string_view body) {
     auto event = open_envelope(body);
     if (!event)
@@ -135,10 +140,20 @@ Result<json, Rejection> parse_payload(Envelope envelope, BodyEncoding encoding, 
 std::optional<std::string> payload_text(Envelope envelope, BodyEncoding encoding, std::string_view body) {
     if (envelope == Envelope::eventbridge)
         return std::nullopt;
-    auto text = envelope == Envelope::sns ? message_of_notification(body) : std::string(body);
+    auto text = encoded_payload(envelope, body);
     if (text)
         text = unpacked(encoding, text.value());
     return text ? std::optional(std::move(text).value()) : std::nullopt;
+}
+
+bool is_too_large_to_unpack(Envelope envelope, BodyEncoding encoding, std::string_view body) {
+    if (encoding == BodyEncoding::plain)
+        return false;
+    const auto encoded = encoded_payload(envelope, body);
+    if (!encoded)
+        return false;
+    const auto text = unpacked(encoding, encoded.value());
+    return !text && text.error().reason == Reason::too_large;
 }
 
 } // namespace sqs_ingest

@@ -58,4 +58,7 @@ Result<nlohmann::json, Rejection> parse_payload(Envelope envelope, BodyEncoding 
 // no text of its own (eventbridge).
 std::optional<std::string> payload_text(Envelope envelope, BodyEncoding encoding, std::string_view body);
 
+// True when there is no such text because it is longer than kMaxPayload: nobody can search it.
+bool is_too_large_to_unpack(Envelope envelope, BodyEncoding encoding, std::string_view body);
+
 } // namespace sqs_ingest
