@@ -307,6 +307,9 @@ void forget_dead_letters(const Extension& extension, const Pipeline& pipeline, c
                 total.why_closed = letter.closed;
             } else if (mentions(how, letter.message, rule, user_id, same)) {
                 gone.push_back(letter.id);
+            } else if (is_too_large_to_unpack(how.envelope, how.encoding, letter.message.body)) {
+                ++total.closed;
+                total.why_closed = "its payload is too large to be unpacked";
             }
         }
         delete_dead_letters(extension, gone);

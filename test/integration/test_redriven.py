@@ -33,6 +33,17 @@ def test_payload_that_was_taken_for_base64_alone_is_redriven_when_the_encoding_i
     assert db.sql("SELECT * FROM t") == [(1, "x")] and reasons(pipeline) == []
 
 
+def test_forget_counts_a_payload_that_is_too_large_to_be_looked_into(pipelines):
+    db = pipelines.db
+    db.sql("CREATE TABLE t (id integer, note text)")
+    pipeline = pipelines("t", [{**MAPPING[0], "user": True}, MAPPING[1]], body_encoding="gzip+base64")
+    payloads = [json.dumps({"id": 1, "note": "x" * (17 << 20)}), json.dumps({"id": 1, "note": ["x"]})]
+    pipeline.queue.send([base64.b64encode(gzip.compress(payload.encode())).decode() for payload in payloads])
+    pipeline.drain()
+    assert sorted(reasons(pipeline)) == ["too_large", "wrong_type"]
+    assert db.value("SELECT sqs_ingest_forget('1', %s)", [pipeline.name]) == {"rows": 0, "dead_letters": 1, "not_opened": 1}
+
+
 def test_body_that_came_damaged_is_never_redriven_whatever_it_was_rejected_for(pipelines, make_proxy):
     db = pipelines.db
     db.sql("CREATE TABLE t (id integer, note text)")
