@@ -23,16 +23,17 @@ namespace {
 
 constexpr const char* kUserColumn = "user_id";
 
-// The caller's pipeline with its target locked, for which it may wait long. Until the transaction ends nobody
-// drops it: the next one of that name can be another's. It can be changed and handed over all the same, since
-// who does that may hold the lock that is waited for: so it is read again when that is there, and after dead
-// letters were read its owner is.
+// The caller's pipeline with its target locked, for which it may wait long. From then on until the
+// transaction ends nobody drops it: the next one of that name can be another's. The target first, as who
+// drops both does. The pipeline can be changed and handed over all the same, by who holds a lock on the
+// target too: so it is read again when that is there, and after dead letters were read its owner is.
 Pipeline lock_pipeline_and_target(const Extension& extension, const std::string& name, const char* function) {
-    auto row = lock_own_pipeline(extension, name, RowLock::stays);
+    auto row = require_pipeline(extension, name);
     for (;;) {
         require_being_owner(row, function);
         auto pipeline = require_resolved(row, NeedsQueue::no);
         lock_target(pipeline);
+        lock_own_pipeline(extension, name, RowLock::stays);
         auto now = require_latest_pipeline(extension, name);
         if (now.everything == row.everything)
             return pipeline;

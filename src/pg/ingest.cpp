@@ -831,9 +831,9 @@ void Ingest::on_deleted(TransferId id, const BatchResult& result, Instant now) {
         std::fill(errors.begin(), errors.end(), &result.outcome.error());
     }
     for (std::size_t i = 0; i < entries.size(); ++i) {
-        const bool tried_before = entries[i].backoff.errors() > 0;
         // A server that names no entries would be asked for ever: what it has let pass twice is deleted.
-        if (!errors[i] || (errors[i]->code == kNotAnswered && tried_before)) {
+        const bool unanswered = errors[i] && errors[i]->code == kNotAnswered;
+        if (!errors[i] || (unanswered && std::exchange(entries[i].unanswered, true))) {
             count(Counter::deleted);
             deletes_.deleted(entries[i]);
             continue;
@@ -843,7 +843,7 @@ void Ingest::on_deleted(TransferId id, const BatchResult& result, Instant now) {
         // seemed to fail, has deleted it.
         if (errors[i]->error_class != ErrorClass::receipt)
             deletes_.retry(std::move(entries[i]), now, random_fraction());
-        else if (tried_before)
+        else if (entries[i].backoff.errors() > 0)
             deletes_.deleted(entries[i]);
         else
             deletes_.lost(entries[i]);

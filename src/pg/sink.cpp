@@ -292,12 +292,12 @@ void Sink::remember_shape() {
 }
 
 bool Sink::has_its_shape() const {
-    return ask_pg([&] {
-        Relation relation = relation_open(target_, NoLock);
-        const bool same = equalTupleDescs(shape_, RelationGetDescr(relation));
-        relation_close(relation, NoLock);
-        return same;
-    });
+    return shape_ && ask_pg([&] {
+               Relation relation = relation_open(target_, NoLock);
+               const bool same = equalTupleDescs(shape_, RelationGetDescr(relation));
+               relation_close(relation, NoLock);
+               return same;
+           });
 }
 
 void Sink::prepare() {
@@ -380,11 +380,23 @@ void Sink::lock_prepared_target() {
         throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                          "target table " + pipeline_.row.target + " is another table than before",
                          "Its columns are read again.");
-    if (has_its_shape() && read_key_indexes() == key_indexes_)
+    if (has_its_shape()) {
+        if (read_key_indexes() != key_indexes_)
+            prepare(); // the rows in hand are right all the same
         return;
+    }
     read_columns(pipeline_, target_); // says what is wrong with them now, if anything is
     throw make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                      "target table " + pipeline_.row.target + " has changed", "Its columns are read again.");
+}
+
+// Before the ledger, where dead letters are to come, for which the row is locked: DROP EXTENSION takes the
+// tables in the order in which they were made.
+void Sink::lock_pipelines() {
+    if (host_ == Host::session) // has read its row
+        return;
+    AsExtensionOwner as_owner(extension_);
+    query("LOCK TABLE ONLY " + extension_.table("sqs_ingest_pipeline") + " IN ROW SHARE MODE");
 }
 
 std::optional<WriteFault> Sink::probe() {
@@ -425,6 +437,10 @@ Written Sink::write_at_once(const std::vector<Delivery>& batch, const Keyring& k
     Transaction transaction(host_, "sqs_ingest: writing a batch");
     require_same_pipeline(RowLock::stays);
     lock_prepared_target();
+    if (std::any_of(batch.begin(), batch.end(), [](const Delivery& delivery) {
+            return std::holds_alternative<Rejection>(delivery.content);
+        }))
+        lock_pipelines();
     Written written{std::vector<Fate>(batch.size(), Fate::duplicate)};
     Positions rows, rejected;
     for (const auto position : enter_into_ledger(batch, written.fates))
@@ -451,6 +467,7 @@ Result<Written, WriteFault> Sink::write_with_care(const std::vector<Delivery>& b
     Transaction transaction(host_, "sqs_ingest: writing a batch, looking for bad rows");
     require_same_pipeline(RowLock::stays);
     lock_prepared_target();
+    lock_pipelines();
     insert_rows({}, nullptr, 0); // fails: the pipeline's fault
 
     Written written{std::vector<Fate>(batch.size(), Fate::duplicate)};

@@ -102,6 +102,7 @@ class Sink {
                              const std::vector<Refused>& refused, const Keyring& keyring);
     PipelineRow require_own_row(RowLock lock); // that is there, and the owner's for whom the sink was made
     void require_same_pipeline(RowLock lock);
+    void lock_pipelines();
     void prepare();
     void prepare_dead_letters();
     void lock_prepared_target();

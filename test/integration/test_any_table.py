@@ -534,6 +534,21 @@ def test_a_key_that_is_told_in_another_way_is_noticed(pipelines, before, after, 
     assert (notes(pipeline), reasons(pipeline)) == (["first", "second"], [])
 
 
+@pytest.mark.parametrize("on_conflict", ["nothing", "update"])
+def test_an_index_that_is_built_anew_is_no_trouble(pipelines, on_conflict):
+    db = pipelines.db
+    db.sql("CREATE TABLE t (id integer CONSTRAINT k PRIMARY KEY, note text)")
+    pipeline = pipelines("t", MAPPING, on_conflict=on_conflict, conflict_columns=["id"])
+    pipeline.start()
+    pipeline.queue.send(events([1, 2]))
+    pipeline.wait_until_ingested(2)
+    db.sql("REINDEX INDEX CONCURRENTLY k")
+    pipeline.queue.send([{"id": 2, "note": "new"}, *events([3, 3])])
+    pipeline.wait_for(deleted=5)
+    assert content(pipelines, "t") == [(1, "note 1"), (2, "new" if on_conflict == "update" else "note 2"), (3, "note 3")]
+    assert (pipeline.stat()["last_error"], pipeline.dead_letters()) == (None, [])
+
+
 @pytest.mark.parametrize("options", [{}, {"on_conflict": "nothing"}, {"on_conflict": "update", "conflict_columns": ["id"]}],
                          ids=["dead_letter", "nothing", "update"])  # fmt: skip
 @pytest.mark.parametrize("target, at", [("t", "t"), ("v", "v"), ("v", "t")], ids=["table", "view", "table behind a view"])

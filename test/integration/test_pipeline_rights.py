@@ -299,6 +299,24 @@ def test_a_worker_leaves_no_dead_letters_to_the_next_owner_of_the_name(pipelines
     assert sum(dropped.queue.counts()) == 2 and db.sql("TABLE t") == []
 
 
+def test_a_worker_with_a_dead_letter_to_write_is_not_in_the_way_of_drop_extension(pipelines, session_of, under_way):
+    db = pipelines.db
+    db.sql("CREATE TABLE t (id integer NOT NULL)")
+    db.sql("CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$")
+    db.sql("CREATE TRIGGER wait BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION wait()")
+    pipeline = pipelines("t", MAPPING[:1])
+    gate = session_of("postgres")
+    gate.sql("SELECT pg_advisory_lock(1)")
+    pipeline.queue.send([{"id": 1}, {"id": "none"}])
+    pipeline.start()
+    wait_until(lambda: db.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND backend_type LIKE 'sqs%'") == 1)
+    drop = under_way(gate, "DROP EXTENSION sqs_ingest")
+    gate.sql("SELECT pg_advisory_unlock(1)")
+    drop.end()
+    assert len(db.sql("TABLE t")) + sum(pipeline.queue.counts()) in (1, 2)
+    pipelines.made.clear()
+
+
 # -- while it is dropped, altered or handed over ----------------------------------------------------------------------
 
 
@@ -312,7 +330,8 @@ class UnderWay:
 
     def _run(self, statement):
         try:
-            self.rows = self.connection.execute(statement).fetchall()
+            cursor = self.connection.execute(statement)
+            self.rows = cursor.fetchall() if cursor.description else []
         except psycopg.Error as error:
             self.error = error
 
@@ -375,15 +394,19 @@ def test_nobody_drops_it_before_a_redrive_purge_or_forget_is_committed_but_alter
     owner.sql("SELECT sqs_ingest_drop_pipeline('events', true)")
 
 
+@pytest.mark.parametrize("drop", ["SELECT sqs_ingest_drop_pipeline('events', true)", "DROP OWNED BY CURRENT_USER CASCADE"],
+                         ids=["pipeline", "owned"])  # fmt: skip
 @pytest.mark.parametrize("acting", ACTING.values(), ids=ACTING)
-def test_a_drop_waits_for_a_redrive_or_forget_that_waits_for_the_table(owner, in_hand, under_way, acting):
+def test_a_redrive_or_forget_that_waits_for_the_table_is_in_nobodys_way(owner, pipelines, in_hand, under_way, drop, acting):
+    """Who holds the table may drop both."""
     acting = under_way(owner, acting)
-    drop = under_way(owner, "SELECT sqs_ingest_drop_pipeline('events', true)")
-    assert owner.sql("SELECT name FROM sqs_ingest_pipeline") == [("events",)]
-    in_hand.rollback()
-    acting.end()
-    drop.end()
-    assert owner.sql("SELECT name FROM sqs_ingest_pipeline") == []
+    in_hand.execute("SET lock_timeout = '2s'")
+    in_hand.execute("DROP TABLE t" if "pipeline" in drop else "SELECT")
+    in_hand.execute(drop)
+    in_hand.commit()
+    with pytest.raises(psycopg.Error, match="does not exist|must be owner|permission denied"):
+        acting.end()
+    assert pipelines.db.sql("SELECT name FROM sqs_ingest_pipeline") == []
 
 
 @pytest.mark.parametrize("acting", ACTING.values(), ids=ACTING)

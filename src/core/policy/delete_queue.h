@@ -28,7 +28,8 @@ class DeleteQueue {
         Receipt receipt;
         Backoff backoff;
         Instant due;
-        std::uint64_t place; // in the order of add()
+        std::uint64_t place;     // in the order of add()
+        bool unanswered = false; // before, by an answer that left it out
     };
 
     // Receipts of one group are added in the order of their messages.
