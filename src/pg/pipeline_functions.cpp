@@ -260,6 +260,24 @@ void require_no_dead_letters(const Extension& extension, const std::string& name
         "then they are lost.");
 }
 
+// Everybody who starts, stops or alters a pipeline waits for this transaction meanwhile: so it waits for the
+// sessions that have the pipeline in hand only so long.
+void require_no_session(const Extension& extension, const std::string& name) {
+    try {
+        Subtransaction rolled_back;
+        limit_lock_waits();
+        read_pipeline(extension, name, RowLock::goes);
+    } catch (const PgError& error) {
+        if (error.report().sqlstate != ERRCODE_LOCK_NOT_AVAILABLE)
+            throw;
+        throw make_error(
+            ERRCODE_OBJECT_IN_USE,
+            "a drain, redrive, purge or forget of pipeline \"" + name + "\" is under way",
+            "Drop it when that transaction has ended. While this one waits, pg_blocking_pids() of its "
+            "process tells whose it is.");
+    }
+}
+
 void drop(const std::string& name, bool cascade) {
     const auto extension = lock_extension();
     SpiConnection spi;
@@ -272,6 +290,7 @@ void drop(const std::string& name, bool cascade) {
                          "the workers of pipeline \"" + name + "\" are still finishing",
                          "They may wait for a lock that this transaction holds, or for a standby. Run "
                          "sqs_ingest_stop() and wait until sqs_ingest_status() shows none, then drop it.");
+    require_no_session(extension, name);
     // Nobody writes or redrives any more under this name. It may have been handed over meanwhile.
     require_own_pipeline(require_pipeline(extension, name, RowLock::goes));
     if (!cascade)
