@@ -311,10 +311,10 @@ def test_a_worker_with_a_dead_letter_to_write_is_not_in_the_way_of_drop_extensio
     pipeline.start()
     wait_until(lambda: db.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND backend_type LIKE 'sqs%'") == 1)
     drop = under_way(gate, "DROP EXTENSION sqs_ingest")
+    pipelines.made.clear()
     gate.sql("SELECT pg_advisory_unlock(1)")
     drop.end()
-    assert len(db.sql("TABLE t")) + sum(pipeline.queue.counts()) in (1, 2)
-    pipelines.made.clear()
+    assert db.sql("TABLE t") in ([(1,)], [])  # nothing, if the trigger has waited for 4 s
 
 
 # -- while it is dropped, altered or handed over ----------------------------------------------------------------------
