@@ -697,10 +697,11 @@ def test_a_table_that_no_longer_fits_is_told_and_work_resumes_by_itself(running,
         assert worker_pids(running) == worker
         assert running.db.value("SELECT count(*) FROM t WHERE id IS NOT NULL") >= 4
         assert running.dead_letters() == []
-    else:  # every row is refused: perhaps it is the table
-        running.wait_for(state="backing_off")
-        running.db.sql(mend)
+    else:  # it fits, and takes none of the values
         running.wait_until_ingested(5)
+        assert [letter[:2] for letter in reasons(running)] == [("bad_value", "note")] * 4
+        running.db.sql(mend)
+        assert running.db.value("SELECT sqs_ingest_redrive(%s)", [running.name]) == 4
         assert running.db.value("SELECT count(*) FROM t WHERE note LIKE 'note %'") == 4
 
 
