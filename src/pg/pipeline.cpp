@@ -172,9 +172,13 @@ SqsClientOptions client_options(const Pipeline& pipeline) {
 
 // False: there is none. In a statement of its own: one that waits goes on with the row as it is then, but
 // with what a function in its FROM has made of the row before.
-static bool lock_row(const Extension& extension, const std::string& name, const char* locking) {
+static bool lock_row(const Extension& extension, const std::string& name, RowLock lock) {
+    const char* strength = lock == RowLock::stays     ? "KEY SHARE"
+                           : lock == RowLock::changes ? "NO KEY UPDATE"
+                                                      : "UPDATE";
     AsExtensionOwner as_owner(extension);
-    return !query("SELECT FROM " + extension.table("sqs_ingest_pipeline") + " WHERE name = $1 FOR " + locking,
+    return !query("SELECT FROM " + extension.table("sqs_ingest_pipeline") + " WHERE name = $1 FOR " +
+                      strength,
                   {name})
                 .empty();
 }
@@ -241,9 +245,7 @@ static std::optional<PipelineRow> read_row(const Extension& extension, const std
 }
 
 std::optional<PipelineRow> read_pipeline(const Extension& extension, const std::string& name, RowLock lock) {
-    if ((lock == RowLock::stays && !lock_row(extension, name, "KEY SHARE")) ||
-        (lock == RowLock::changes && !lock_row(extension, name, "NO KEY UPDATE")) ||
-        (lock == RowLock::goes && !lock_row(extension, name, "UPDATE")))
+    if (lock != RowLock::none && !lock_row(extension, name, lock))
         return std::nullopt;
     return read_row(extension, name, Effect::writes);
 }

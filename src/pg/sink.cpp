@@ -136,22 +136,19 @@ bool is_deterministic(Oid collation) {
     return !OidIsValid(collation) || get_collation_isdeterministic(collation);
 }
 
-struct TableColumn {
-    Oid table;
-    AttrNumber column;
-};
-
-// What an INSERT into the view's column goes into. Inside call_pg; of a view that Postgres updates by itself,
-// and whose INSERT has been planned: it is locked, and so is what it is made of.
-TableColumn behind_views(TableColumn at) {
-    while (get_rel_relkind(at.table) == RELKIND_VIEW) {
-        Relation view = relation_open(at.table, NoLock);
+// The column of the table behind views that an INSERT into the view's goes into; a table's own stays. Inside
+// call_pg; of a view that Postgres updates by itself, and whose INSERT has been planned: it is locked, and so
+// is what it is made of.
+AttrNumber column_behind_views(Oid table, AttrNumber column) {
+    while (get_rel_relkind(table) == RELKIND_VIEW) {
+        Relation view = relation_open(table, NoLock);
         const Query* query = get_view_query(view);
-        const auto* column = castNode(Var, get_tle_by_resno(query->targetList, at.column)->expr);
-        at = {rt_fetch(column->varno, query->rtable)->relid, column->varattno};
+        const auto* behind = castNode(Var, get_tle_by_resno(query->targetList, column)->expr);
+        table = rt_fetch(behind->varno, query->rtable)->relid;
+        column = behind->varattno;
         relation_close(view, NoLock);
     }
-    return at;
+    return column;
 }
 
 // Where several indexes are looked into, keys are equal that one of them takes for equal.
@@ -170,7 +167,7 @@ KeyEquality equality_of_keys(SPIPlanPtr plan, const Pipeline& pipeline, const Ta
             // An index can have another collation than its column.
             for (std::size_t i = 0; i < n; ++i) {
                 const auto column = get_attnum(target, pipeline.conflict_columns[i].c_str());
-                const auto attribute = behind_views({target, column}).column;
+                const auto attribute = column_behind_views(target, column);
                 for (int key = 0; key < index->rd_index->indnkeyatts; ++key)
                     if (index->rd_index->indkey.values[key] == attribute &&
                         (arbiter == 0 || !is_deterministic(index->rd_indcollation[key])))
@@ -292,12 +289,14 @@ void Sink::remember_shape() {
 }
 
 bool Sink::has_its_shape() const {
-    return shape_ && ask_pg([&] {
-               Relation relation = relation_open(target_, NoLock);
-               const bool same = equalTupleDescs(shape_, RelationGetDescr(relation));
-               relation_close(relation, NoLock);
-               return same;
-           });
+    if (!shape_) // a prepare() has failed
+        return false;
+    return ask_pg([&] {
+        Relation relation = relation_open(target_, NoLock);
+        const bool same = equalTupleDescs(shape_, RelationGetDescr(relation));
+        relation_close(relation, NoLock);
+        return same;
+    });
 }
 
 void Sink::prepare() {

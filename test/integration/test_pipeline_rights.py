@@ -274,12 +274,22 @@ def test_no_function_is_anybodys(pipelines):
     assert open_to_all == [("sqs_ingest_preloaded",)]
 
 
+def let_inserts_wait(session):
+    """Those into the table t, for whoever has advisory lock 1."""
+    session.sql("CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$")
+    session.sql("CREATE TRIGGER wait BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION wait()")
+
+
+def wait_until_a_worker_waits(db):
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND backend_type LIKE 'sqs%'"
+    wait_until(lambda: db.value(waiting) == 1, what="a worker waits in the trigger")
+
+
 def test_a_worker_leaves_no_dead_letters_to_the_next_owner_of_the_name(pipelines, session_of):
     """DROP OWNED waits for no worker. This one is in a trigger meanwhile, with a letter to write."""
     db = pipelines.db
     db.sql("CREATE TABLE t (id integer NOT NULL, secret text)")
-    db.sql("CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$")
-    db.sql("CREATE TRIGGER wait BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION wait()")
+    let_inserts_wait(db)
     first, second = session_of(pipelines.owner()), session_of(pipelines.owner())
     db.sql(f"GRANT INSERT ON t TO {first.role}")
     mapping = [{"column": "id", "from": "/id", "required": True}, {"column": "secret", "from": "/secret", "steps": ["mask"]}]
@@ -288,7 +298,7 @@ def test_a_worker_leaves_no_dead_letters_to_the_next_owner_of_the_name(pipelines
     gate.sql("SELECT pg_advisory_lock(1)")
     dropped.queue.send([{"id": 1, "secret": "x"}, {"secret": "the plain text of the first"}])
     first.sql("SELECT sqs_ingest_start('p')")
-    wait_until(lambda: db.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND backend_type LIKE 'sqs%'") == 1)
+    wait_until_a_worker_waits(db)
     db.sql(f"DROP OWNED BY {first.role}")
     second.sql("CREATE TABLE mine (secret text)")
     made = pipelines("mine", [{"column": "secret", "from": "/secret"}], name="p", user=second.role)
@@ -302,14 +312,13 @@ def test_a_worker_leaves_no_dead_letters_to_the_next_owner_of_the_name(pipelines
 def test_a_worker_with_a_dead_letter_to_write_is_not_in_the_way_of_drop_extension(pipelines, session_of, under_way):
     db = pipelines.db
     db.sql("CREATE TABLE t (id integer NOT NULL)")
-    db.sql("CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$")
-    db.sql("CREATE TRIGGER wait BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION wait()")
+    let_inserts_wait(db)
     pipeline = pipelines("t", MAPPING[:1])
     gate = session_of("postgres")
     gate.sql("SELECT pg_advisory_lock(1)")
     pipeline.queue.send([{"id": 1}, {"id": "none"}])
     pipeline.start()
-    wait_until(lambda: db.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND backend_type LIKE 'sqs%'") == 1)
+    wait_until_a_worker_waits(db)
     drop = under_way(gate, "DROP EXTENSION sqs_ingest")
     pipelines.made.clear()
     gate.sql("SELECT pg_advisory_unlock(1)")
@@ -409,41 +418,37 @@ def test_a_redrive_or_forget_that_waits_for_the_table_is_in_nobodys_way(owner, p
     assert pipelines.db.sql("SELECT name FROM sqs_ingest_pipeline") == []
 
 
+@pytest.fixture
+def refused_for_a_hand_over(owner, pipelines, session_of, under_way):
+    def act(acting, while_locked):
+        """The statement of the owner is under way and waits for that lock when the pipeline is handed over."""
+        with pipelines.db.connect(autocommit=False) as other:
+            other.execute(while_locked)
+            statement = under_way(owner, acting)
+            hand_over(pipelines.db, session_of(pipelines.owner()))
+            other.rollback()
+        with pytest.raises(DENIED, match='must be owner of pipeline "events"'):
+            statement.end()
+
+    return act
+
+
 @pytest.mark.parametrize("acting", ACTING.values(), ids=ACTING)
-def test_a_redrive_or_forget_that_waited_for_the_table_leaves_the_next_owners_dead_letters(
-        owner, pipelines, session_of, in_hand, under_way, acting):  # fmt: skip
-    acting = under_way(owner, acting)
-    hand_over(pipelines.db, session_of(pipelines.owner()))
-    in_hand.rollback()
-    with pytest.raises(DENIED, match='must be owner of pipeline "events"'):
-        acting.end()
+def test_a_redrive_or_forget_that_waited_for_the_table_leaves_the_next_owners_dead_letters(owner, refused_for_a_hand_over, acting):
+    refused_for_a_hand_over(acting, "LOCK TABLE t")
     assert [letter["redrives"] for letter in owner.pipeline.dead_letters()] == [0, 0]
     assert owner.sql("SELECT id FROM t") == [(1,)]
 
 
-def test_a_redrive_opens_no_dead_letter_that_came_after_the_pipeline_was_handed_over(owner, pipelines, session_of, under_way):
+def test_a_redrive_opens_no_dead_letter_that_came_after_the_pipeline_was_handed_over(owner, refused_for_a_hand_over):
     owner.sql("ALTER TABLE t ALTER id TYPE text")
-    owner.sql("""CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
-                 $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$""")
-    owner.sql("CREATE TRIGGER slow BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION slow()")
-    with pipelines.db.connect(autocommit=False) as other:
-        other.execute("SELECT pg_advisory_xact_lock(1)")
-        redrive = under_way(owner, ACTING["redrive"])
-        hand_over(pipelines.db, session_of(pipelines.owner()))
-        other.rollback()
-    with pytest.raises(DENIED, match='must be owner of pipeline "events"'):
-        redrive.end()
+    let_inserts_wait(owner)
+    refused_for_a_hand_over(ACTING["redrive"], "SELECT pg_advisory_xact_lock(1)")
     assert len(owner.pipeline.dead_letters()) == 2 and owner.sql("SELECT id FROM t") == [("1",)]
 
 
-def test_a_forget_leaves_dead_letters_that_came_after_the_pipeline_was_handed_over(owner, pipelines, session_of, under_way):
-    with pipelines.db.connect(autocommit=False) as other:
-        other.execute("SELECT FROM sqs_ingest_dead_letter FOR UPDATE")
-        forget = under_way(owner, ACTING["forget"])
-        hand_over(pipelines.db, session_of(pipelines.owner()))
-        other.rollback()
-    with pytest.raises(DENIED, match='must be owner of pipeline "events"'):
-        forget.end()
+def test_a_forget_leaves_dead_letters_that_came_after_the_pipeline_was_handed_over(owner, refused_for_a_hand_over):
+    refused_for_a_hand_over(ACTING["forget"], "SELECT FROM sqs_ingest_dead_letter FOR UPDATE")
     assert len(owner.pipeline.dead_letters()) == 2
 
 

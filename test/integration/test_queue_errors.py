@@ -500,6 +500,10 @@ def test_answer_to_a_delete_that_was_lost_is_no_harm(proxied, proxy):
     assert len(proxied.rows()) == 3
 
 
+def handles_of_deletes(proxy):
+    return [[entry["ReceiptHandle"] for entry in request.json["Entries"]] for request in proxy.asked(DELETE)]
+
+
 def test_entries_that_failed_inside_a_200_are_repeated_alone(proxied, proxy):
     proxy.on(DELETE, fail_entries({1, 3}, "InternalError"), times=1)
     proxied.queue.send(login_messages(5))
@@ -507,7 +511,7 @@ def test_entries_that_failed_inside_a_200_are_repeated_alone(proxied, proxy):
     stat = proxied.wait_until_ingested(5)
     assert stat["delete_failures"] == 2
     assert proxied.queue.is_empty()
-    first, *later = [[entry["ReceiptHandle"] for entry in request.json["Entries"]] for request in proxy.asked(DELETE)]
+    first, *later = handles_of_deletes(proxy)
     assert len(first) == 5
     assert sorted(handle for request in later for handle in request) == sorted([first[1], first[3]])
 
@@ -541,7 +545,7 @@ def test_deletes_that_the_answer_leaves_out_are_repeated_alone(proxied, proxy):
     stat = proxied.wait_until_ingested(5)
     assert stat["delete_failures"] == 4
     assert proxied.queue.is_empty()
-    first, *later = [[entry["ReceiptHandle"] for entry in request.json["Entries"]] for request in proxy.asked(DELETE)]
+    first, *later = handles_of_deletes(proxy)
     assert sorted(handle for request in later for handle in request) == sorted(first[1:])
 
 

@@ -40,9 +40,16 @@ std::optional<std::string> region_label(std::string_view label) {
     return std::string(label);
 }
 
-// Of a host's labels before a partition's suffix.
+// Of a host's labels before a partition's dual-stack suffix.
+std::optional<std::string> dual_stack_region_in(std::string_view name) {
+    if (remove_prefix(name, "sqs.") || remove_prefix(name, "sqs-fips."))
+        return region_label(name);
+    return std::nullopt;
+}
+
+// The same before the other suffix: there are older forms too.
 std::optional<std::string> region_in(std::string_view name) {
-    if (remove_suffix(name, ".queue") || remove_prefix(name, "sqs-fips."))
+    if (remove_suffix(name, ".queue"))
         return region_label(name);
     if (remove_suffix(name, ".vpce")) {
         const std::size_t service = name.find(".sqs.");
@@ -50,16 +57,7 @@ std::optional<std::string> region_in(std::string_view name) {
             return std::nullopt;
         return region_label(name.substr(service + std::string_view(".sqs.").size()));
     }
-    if (remove_prefix(name, "sqs."))
-        return region_label(name);
-    return std::nullopt;
-}
-
-// The same, dual-stack.
-std::optional<std::string> dual_stack_region_in(std::string_view name) {
-    if (remove_prefix(name, "sqs.") || remove_prefix(name, "sqs-fips."))
-        return region_label(name);
-    return std::nullopt;
+    return dual_stack_region_in(name);
 }
 
 bool remove_domain(std::string_view& host, std::string_view domain) {
